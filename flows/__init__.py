@@ -1,0 +1,1 @@
+"""The rim: Prefect flows, the command line and the plug-in that joins them."""

@@ -1,0 +1,143 @@
+"""The frozen description of one run: everything another machine needs to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.grid import Grid
+
+FORMAT = "1"
+"""Version of the plan and of the cube it leads to; checked on open and on resume."""
+
+SensorName = Literal["sentinel2", "landsat8"]
+Method = Literal["network", "additive", "bicubic", "copy"]
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Radiometry(Frozen):
+    """How the digital numbers of one item become reflectance: rho = DN * scale + offset, DN == nodata is nothing."""
+
+    scale: float
+    offset: float
+    nodata: int
+    rule: str
+    """Which rule decided, and on what evidence."""
+
+
+class Scene(Frozen):
+    """One acquisition: all items of one sensor on one solar day, mosaicked in the order given (first valid wins)."""
+
+    sensor: SensorName
+    platform: str
+    time: datetime
+    """Acquisition time (UTC) of the earliest item."""
+    day: date
+    """Solar day: the local date of the overpass."""
+    items: tuple[str, ...]
+    pan_items: tuple[str, ...] = ()
+    """Level-1 items that carry the panchromatic band of the same acquisition."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.platform} {self.day.isoformat()}"
+
+
+class Dropped(Frozen):
+    """An item the search returned and the plan does not use."""
+
+    item: str
+    why: str
+
+
+class WeightsRef(Frozen):
+    """The weights a run uses, by content."""
+
+    source: str
+    sha256: str
+    pan: bool
+    patch: int
+    """Side of the model window in 10 m pixels."""
+
+
+class Options(Frozen):
+    """The choices of a run that change its result."""
+
+    method: Method = "network"
+    stride: int = 48
+    """Step between patches in 10 m pixels, a multiple of 6, at most the patch side."""
+    batch: int = 8
+    """Patches in one forward pass; short batches are padded with zeros."""
+    threads: int = 0
+    """Torch threads of the fusing worker; 0 = all cores of the machine, frozen into the plan when it is made."""
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    mask_dilation: int = 30
+    """Metres by which cloud and shadow masks are grown."""
+    min_reference_days: int = 0
+    """A Sentinel-2 day nearer to the Landsat day than this is not used as its reference (0: same day allowed)."""
+    max_reference_days: int = 120
+    """A Sentinel-2 day farther from the Landsat day than this is never its reference."""
+    max_references: int = 6
+    """Sentinel-2 days tried per pixel before it is left without a reference."""
+    bandpass: bool = True
+    """Bring Landsat to the Sentinel-2 MSI band-pass."""
+    scene_check: bool = True
+    """Apply the per-scene linear check against clear Sentinel-2 where it passes its bounds."""
+    time_shard: int = 48
+    """Dates in one shard: bounds memory whatever the length of the year."""
+
+
+class Plan(Frozen):
+    """One run, completely: grid, scenes, radiometry, weights, options. JSON in, JSON out."""
+
+    format: str = FORMAT
+    name: str
+    aoi: dict[str, Any]
+    """GeoJSON geometry, longitude/latitude WGS 84."""
+    aoi_source: str
+    year: int
+    grid: Grid
+    catalog: str
+    """`PROFILE` or `PROFILE@URL`."""
+    scenes: tuple[Scene, ...]
+    """Both sensors, in order of time."""
+    radiometry: dict[str, Radiometry]
+    """By item id; for pan by item id + '#pan'."""
+    dropped: tuple[Dropped, ...] = ()
+    weights: tuple[WeightsRef, ...]
+    """At most one with pan and one without; empty for methods that need none."""
+    options: Options = Options()
+    items_sha256: str
+    """Of the item collection frozen beside the plan."""
+    simulated: bool = False
+    versions: dict[str, str] = {}
+    """Of the libraries that shape the result."""
+
+    def of(self, sensor: SensorName) -> tuple[Scene, ...]:
+        """The scenes of one sensor, in order of time."""
+        return tuple(s for s in self.scenes if s.sensor == sensor)
+
+    @property
+    def has_pan(self) -> bool:
+        return any(s.pan_items for s in self.scenes)
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits: equal plans, equal fingerprints."""
+        return fingerprint(self.model_dump(mode="json"))
+
+
+def fingerprint(value: Mapping[str, Any] | list[Any] | str) -> str:
+    """SHA-256 of the canonical JSON of `value`, 64 hex digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

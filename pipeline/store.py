@@ -1,0 +1,81 @@
+"""Where a run keeps what it makes: one folder, on disk or in an object store, and the objects in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+import obstore.store
+import zarr.storage
+from obstore.exceptions import BaseError
+from zarr.abc.store import Store as ZarrStore
+
+from pipeline.errors import StoreError
+
+PLAN, ITEMS, INPUTS, FUSED, LEDGER = "plan.json", "items.json", "inputs.zarr", "fused.zarr", "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of objects at `url` (a path, file://, s3://, gs://, az://); pickles as its address alone."""
+
+    url: str
+
+    @property
+    def local(self) -> Path | None:
+        """The folder as a path, or None in an object store."""
+        parts = urlsplit(self.url)
+        if parts.scheme == "file":
+            return Path(parts.path)
+        return None if "://" in self.url else Path(self.url)
+
+    def join(self, name: str) -> str:
+        """Address of the object or folder `name` inside this store."""
+        return str(self.local / name) if self.local is not None else f"{self.url.rstrip('/')}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of object `name`, or None where there is none."""
+        try:
+            return bytes(obstore.get(self._objects(), name).bytes())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {self.join(name)}: {error}; check that the store can be reached") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write object `name` whole or not at all."""
+        try:
+            obstore.put(self._objects(), name, data)
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"cannot write {self.join(name)}: {error}; nothing was changed there. "
+                "Choose a store you may write to (--store) or make room"
+            ) from error
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of all objects below `prefix`, sorted."""
+        try:
+            found = obstore.list(self._objects(), prefix).collect()
+        except FileNotFoundError:
+            return []
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot list {self.join(prefix)}: {error}; check that the store can be reached") from error
+        return sorted(str(meta["path"]) for meta in found)
+
+    def zarr(self, name: str) -> ZarrStore:
+        """The Zarr store `name` in this folder."""
+        if self.local is not None:
+            return zarr.storage.LocalStore(self.local / name)
+        return zarr.storage.ObjectStore(obstore.store.from_url(self.join(name)))
+
+    def _objects(self) -> obstore.store.ObjectStore:
+        try:
+            if self.local is not None:
+                return obstore.store.LocalStore(prefix=self.local, mkdir=True)
+            return obstore.store.from_url(self.url)
+        except (BaseError, OSError, ValueError) as error:
+            raise StoreError(
+                f"cannot use the store {self.url}: {error}. Choose a folder you may write to (--store)"
+            ) from error
