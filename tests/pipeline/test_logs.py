@@ -18,7 +18,8 @@ def test_lines_carry_run_and_tile(tmp_path):
     log.warning("after")
     lines = path.read_text().splitlines()
     assert len(lines) == 2
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO    run=run-7 tile=- pipeline.somewhere: before", lines[0])
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    assert re.fullmatch(stamp + " INFO    run=run-7 tile=- pipeline.somewhere: before", lines[0])
     assert lines[1].endswith("WARNING run=run-7 tile=r001c002 pipeline.somewhere: inside")
 
 
