@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 import obstore.store
@@ -15,6 +16,8 @@ from zarr.abc.store import Store as ZarrStore
 from pipeline.errors import StoreError
 
 PLAN, ITEMS, INPUTS, FUSED, LEDGER = "plan.json", "items.json", "inputs.zarr", "fused.zarr", "ledger"
+STAGED = re.compile(r"#\d+$")
+"""How obstore names what it has not yet moved into place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,17 @@ class Store:
 
     url: str
 
+    def __post_init__(self) -> None:
+        # a worker may stand in another folder: what a relative path means is settled here
+        if "://" not in self.url:
+            object.__setattr__(self, "url", str(Path(self.url).expanduser().absolute()))
+
     @property
     def local(self) -> Path | None:
         """The folder as a path, or None in an object store."""
         parts = urlsplit(self.url)
         if parts.scheme == "file":
-            return Path(parts.path)
+            return Path(unquote(parts.path))
         return None if "://" in self.url else Path(self.url)
 
     def join(self, name: str) -> str:
@@ -37,6 +45,8 @@ class Store:
 
     def read(self, name: str) -> bytes | None:
         """The bytes of object `name`, or None where there is none."""
+        if self._absent():
+            return None
         try:
             return bytes(obstore.get(self._objects(), name).bytes())
         except FileNotFoundError:
@@ -54,14 +64,37 @@ class Store:
                 "Choose a store you may write to (--store) or make room"
             ) from error
 
+    def delete(self, name: str) -> None:
+        """Remove object `name`; nothing happens where there is none."""
+        try:
+            obstore.delete(self._objects(), name)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot remove {self.join(name)}: {error}; it is still there") from error
+
+    def sweep(self) -> int:
+        """Remove what a killed process left half-written (`*.partial` files on a disk) and count it.
+
+        Object stores put an object whole or not at all and leave nothing. Call it only while no task writes.
+        """
+        if self.local is None:
+            return 0
+        stale = [p for p in self.local.rglob("*") if p.name.endswith(".partial") or STAGED.search(p.name)]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
+
     def names(self, prefix: str) -> list[str]:
         """Names of all objects below `prefix`, sorted."""
+        if self._absent():
+            return []
         try:
             found = obstore.list(self._objects(), prefix).collect()
         except FileNotFoundError:
             return []
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.join(prefix)}: {error}; check that the store can be reached") from error
+            raise StoreError(f"cannot list {self.join(prefix)}: {error}; check that it can be reached") from error
         return sorted(str(meta["path"]) for meta in found)
 
     def zarr(self, name: str) -> ZarrStore:
@@ -69,6 +102,10 @@ class Store:
         if self.local is not None:
             return zarr.storage.LocalStore(self.local / name)
         return zarr.storage.ObjectStore(obstore.store.from_url(self.join(name)))
+
+    def _absent(self) -> bool:
+        """True where reading must not create the folder it finds nothing in."""
+        return self.local is not None and not self.local.exists()
 
     def _objects(self) -> obstore.store.ObjectStore:
         try:
