@@ -1,0 +1,34 @@
+"""The paper's adaptive loss, equations 7-9."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def adaptive(
+    prediction: Tensor, target: Tensor, *, normalised: bool = True, detached: bool = True, mask: Tensor | None = None
+) -> Tensor:
+    """L = a L1 + b Lf with a = L1 / (L1 + Lf), b = Lf / (L1 + Lf); any equal shapes -> scalar.
+
+    L1 is the mean absolute error, Lf the Frobenius norm of the error. `normalised` divides Lf by the square root of
+    the number of values: without it b is nearly 1 on any image and L1 counts for nothing. `detached` keeps gradients
+    from flowing through a and b. `mask` (bool, broadcastable) chooses the values that count. Raises ValueError on
+    unlike shapes or an empty mask. A perfect prediction gives 0 with gradient 0.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
+    error = prediction - target
+    if mask is not None:
+        error = error[mask.expand_as(error)]
+        if not error.numel():
+            raise ValueError("the mask leaves no pixel to learn from")
+    l1 = error.abs().mean()
+    squares = error.square()
+    # the smallest number keeps the gradient of the root finite where the error is 0
+    lf = (squares.mean() if normalised else squares.sum()).clamp_min(torch.finfo(error.dtype).tiny).sqrt()
+    total = l1 + lf
+    a, b = l1 / total, lf / total
+    if detached:
+        a, b = a.detach(), b.detach()
+    return a * l1 + b * lf
