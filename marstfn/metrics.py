@@ -116,7 +116,7 @@ def block_sums(values: Floats, labels: NDArray[np.intp], mask: Mask | None = Non
     plane = values if values.ndim == 2 else values.mean(0)
     where = np.ones(plane.shape, bool) if mask is None else mask
     size = int(labels.max()) + 1
-    total = np.bincount(labels[where], plane[where], size)
+    total = np.bincount(labels[where], plane[where], size).astype(np.float64)
     return total, np.bincount(labels[where], minlength=size).astype(np.float64)
 
 
