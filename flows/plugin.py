@@ -38,7 +38,7 @@ class Rewritten:
 
 
 @register_hook
-def setup_environment(ctx: Any) -> None:
+def setup_environment(*, ctx: Any) -> None:
     """Rewrite the arguments of `prefect deployment run|inspect fuse-year` in place; leave everything else alone."""
     try:
         if Path(sys.argv[0]).name not in ("prefect", "prefect.exe", "-m", "__main__.py"):

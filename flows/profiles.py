@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,14 +66,62 @@ def removed(text: str, former: str | None) -> str:
     return _checked(text, _with_active(base, former) if active(text) == NAME else base)
 
 
+def without_ours(text: str | None) -> str | None:
+    """`text` as it would be had we never been there; None stays None."""
+    return None if text is None else removed(text, None)
+
+
+def restore(path: Path, before: str | None, after: str) -> None:
+    """Bring back the file as it was `before`, to the letter where it still reads as we left it (`after`)."""
+    now = text(path)
+    if now is None:
+        return
+    if now != after:
+        write(path, removed(now, active(before or "")))
+    elif before is not None:
+        write(path, before)
+    else:
+        path.unlink()
+        with contextlib.suppress(OSError):  # the user has put something there since
+            path.parent.rmdir()
+
+
+def text(path: Path) -> str | None:
+    """The file's text, None where there is no file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(
+            f"Prefect's file of profiles, {path}, cannot be read: {error}; nothing was changed"
+        ) from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write whole or not at all, readable by the owner only, as Prefect does (keys may stand in it)."""
+    path = path.resolve()  # where the file is a link, what it points to is written
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(mode=0o600)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ProfileError(f"cannot write {path}: {error}; make it writable") from error
+
+
 def _with_active(text: str, name: str | None) -> str:
     lines = text.splitlines(keepends=True)
     end = next((i for i, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
     for i in range(end):
         if found := _ACTIVE.match(lines[i]):
-            lines[i : i + 1] = [] if name is None else [f'{found[1]}"{name}"{found[2]}']
+            if name is not None:
+                lines[i] = f'{found[1]}"{name}"{found[2]}'
+            else:
+                del lines[i : i + 2 if i == 0 and lines[1:2] == ["\n"] else i + 1]
             return "".join(lines)
-    return "".join(lines) if name is None else "".join([f'active = "{name}"\n', *lines])
+    return "".join(lines) if name is None else "".join([f'active = "{name}"\n\n', *lines])
 
 
 def _table(lines: list[str]) -> tuple[int, int] | None:

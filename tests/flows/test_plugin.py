@@ -125,7 +125,7 @@ def test_notes_say_which_area(folder):
     assert note("hailar.geojson") == [f"area of interest: the file {folder}/hailar.geojson"]
 
 
-@pytest.mark.parametrize("name", ['sp ace.geojson', 'quo"te.geojson', "123", "back\\slash.geojson", "true"])
+@pytest.mark.parametrize("name", ["sp ace.geojson", 'quo"te.geojson', "123", "back\\slash.geojson", "true"])
 def test_odd_names_reach_prefect_whole(folder, name):
     from prefect.cli._utilities import load_json_key_values
 

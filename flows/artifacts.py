@@ -1,0 +1,172 @@
+"""What the Prefect page shows of a run while it works: progress, dashboard, scenes and pairs, failures, pictures."""
+
+import base64
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from pipeline.events import Event, Note, StageDone, StageStarted, TileDone, TileFailed
+
+log = logging.getLogger(__name__)
+
+PAUSE = 2.0
+"""Seconds between two updates of one progress bar: each is a write to the server's database."""
+
+IMAGE_LIMIT = 4_000_000
+"""Bytes of a picture that is put into an artifact; a larger one is named by its path."""
+
+
+class Board:
+    """A listener that publishes events as artifacts of the flow run it was made in.
+
+    It may be called from any thread. An artifact that cannot be published is a warning in the log, never a failed run.
+    """
+
+    def __init__(self) -> None:
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._bars: dict[str, _Bar] = {}
+        self._failed: list[dict[str, str]] = []
+        self._told = 0
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            try:
+                self._context.run(self._publish, event)
+            except Exception as error:
+                log.warning("the Prefect page misses an update (%s): %s", type(event).__name__, error)
+
+    def _publish(self, event: Event) -> None:
+        match event:
+            case StageStarted():
+                self._bars[event.stage] = _Bar(event.stage, event.total, event.skipped)
+            case TileDone():
+                if bar := self._bars.get(event.stage):
+                    bar.step()
+            case TileFailed():
+                self._failed.append({"stage": event.stage, "tile": event.tile, "why": event.error})
+                if len(self._failed) == 1:
+                    self._failures()
+            case StageDone():
+                if bar := self._bars.get(event.stage):
+                    bar.end(event)
+                if len(self._failed) > self._told:
+                    self._failures()
+            case Note():
+                if publish := _NOTES.get(event.kind):
+                    publish(event)
+
+    def _failures(self) -> None:
+        count = self._told = len(self._failed)
+        remedy = "Run again with the same parameters: finished tiles are kept."
+        create_table_artifact(
+            table=self._failed[-200:], key="fuse-year-failed-tiles", description=f"{count} tiles failed. {remedy}"
+        )
+
+
+class _Bar:
+    """The progress of one stage."""
+
+    def __init__(self, stage: str, total: int, skipped: int) -> None:
+        self.stage, self.total, self.done = stage, total, skipped
+        self.id = cast(UUID, create_progress_artifact(self._share, f"fuse-year-{stage}", self._text))
+        self.shown = time.monotonic()
+
+    def step(self) -> None:
+        self.done += 1
+        if time.monotonic() - self.shown >= PAUSE or self.done == self.total:
+            self.show(self._text)
+
+    def end(self, event: StageDone) -> None:
+        failed = f", {event.failed} failed" if event.failed else ""
+        self.show(f"{self._text}{failed}, {event.seconds:.0f} s")
+
+    def show(self, text: str) -> None:
+        update_progress_artifact(self.id, self._share, text)
+        self.shown = time.monotonic()
+
+    @property
+    def _share(self) -> float:
+        return 100.0 * self.done / self.total if self.total else 100.0
+
+    @property
+    def _text(self) -> str:
+        return f"{self.stage}: {self.done} of {self.total} tiles"
+
+
+def _dashboard(note: Note) -> None:
+    create_link_artifact(
+        str(note.data or note.text),
+        link_text="Dask dashboard",
+        key="fuse-year-dashboard",
+        description="Tiles at work, by name, while the run lasts",
+    )
+
+
+def _table(key: str) -> Callable[[Note], None]:
+    def publish(note: Note) -> None:
+        create_table_artifact(table=rows(note.data), key=key, description=note.text)
+
+    return publish
+
+
+def _markdown(key: str) -> Callable[[Note], None]:
+    def publish(note: Note) -> None:
+        create_markdown_artifact(note.text, key=key)
+
+    return publish
+
+
+def _picture(key: str) -> Callable[[Note], None]:
+    def publish(note: Note) -> None:
+        path = Path(note.data)
+        data = path.read_bytes()
+        if len(data) > IMAGE_LIMIT:
+            create_markdown_artifact(f"{note.text}: `{path}`", key=key)
+        else:
+            text = base64.b64encode(data).decode()
+            create_image_artifact(f"data:image/png;base64,{text}", key=key, description=note.text)
+
+    return publish
+
+
+def rows(data: Any) -> list[dict[str, Any]]:
+    """`data`, a sequence of mappings or of frozen records, as rows that fit a table artifact."""
+    if not isinstance(data, Sequence):
+        return []
+    return [
+        {str(k): v if isinstance(v, str | int | float | None) else str(v) for k, v in _mapping(row).items()}
+        for row in data
+    ]
+
+
+def _mapping(row: Any) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    names = getattr(row, "__dataclass_fields__", None)
+    return {name: getattr(row, name) for name in names} if names else {"value": row}
+
+
+_NOTES: dict[str, Callable[[Note], None]] = {
+    "dashboard": _dashboard,
+    "plan": _markdown("fuse-year-plan"),
+    "scenes": _table("fuse-year-scenes"),
+    "pairs": _table("fuse-year-pairs"),
+    "quicklook": _picture("fuse-year-quicklook"),
+    "ndvi": _picture("fuse-year-ndvi"),
+    "cube": _markdown("fuse-year-cube"),
+}

@@ -1,0 +1,137 @@
+"""Background processes of our own: started on their own feet, known by id and birth, ended without touching others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+TOKEN = "MARSTFN_SERVICES"
+"""Environment variable all descendants of one `marstfn up` carry: finds those whose parent is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process we started: `born` (seconds since the epoch) tells it from a later one with the same id."""
+
+    name: str
+    pid: int
+    born: float
+    log: str
+
+    @property
+    def alive(self) -> bool:
+        return _find(self.pid, self.born) is not None
+
+
+def start(name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> Process:
+    """Start `command` detached from this terminal, its output appended to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out, _interruptible():
+        child = subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        born = psutil.Process(child.pid).create_time()
+    except psutil.NoSuchProcess:
+        born = time.time()
+    return Process(name, child.pid, born, str(log))
+
+
+def stop(processes: Sequence[Process], token: str, grace: float = 10.0) -> int:
+    """End `processes`, their descendants and whatever carries `token`; returns how many there were.
+
+    Asks with SIGTERM in the order given, waits `grace` seconds, then kills what is left.
+    """
+    roots = [found for p in processes if (found := _find(p.pid, p.born)) is not None]
+    family = {p.pid: p for root in roots for p in [root, *_descendants(root)]} | {p.pid: p for p in _carrying(token)}
+    for process in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+        psutil.wait_procs([process], timeout=grace)
+        _reap(process.pid)
+    # flows run in sessions of their own and may have been started while we waited
+    family |= {p.pid: p for p in _carrying(token)}
+    left = [p for p in family.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(left, timeout=min(grace, 5.0))
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=5.0)
+    return len(family)
+
+
+def tail(log: str | Path, lines: int = 15) -> str:
+    """The last lines of a log, for an error message."""
+    try:
+        return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return "(no log)"
+
+
+def python(*arguments: str) -> list[str]:
+    """A command of this very interpreter."""
+    return [sys.executable, *arguments]
+
+
+def _find(pid: int, born: float) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - born) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    except psutil.Error:
+        pass
+    return None
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _carrying(token: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        # other users' processes refuse, and any may end while we look
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(TOKEN) == token:
+                found.append(process)
+    return found
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Children of a shell's background job inherit SIGINT ignored, and then Prefect's worker never stops."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    except ValueError:  # not the main thread: nothing can be changed from here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
