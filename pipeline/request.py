@@ -48,7 +48,8 @@ Weights = Annotated[
 ]
 MethodName = Annotated[Method, Field(description="Fusion method; network is MARSTFN, the others are baselines")]
 Scheduler = Annotated[
-    str, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+", description="Address of a running Dask scheduler, tcp://host:port")
+    str,
+    Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+", description="Address of a running Dask scheduler, tcp://host:port"),
 ]
 TilePx = Annotated[
     int, Field(ge=60, le=1920, multiple_of=6, description="Tile side in 10 m pixels; default by AOI size")

@@ -1,0 +1,314 @@
+"""From the items a search returned to the scenes of a year: chosen, deduplicated, matched, grouped by solar day."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import shapely
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from pipeline.catalog import acquired, solar_day
+from pipeline.errors import CatalogError
+from pipeline.plan import Dropped, Radiometry, Scene, SensorName
+from pipeline.profiles import Product, Role, Source
+from pipeline.radiometry import processing_baseline, radiometry, sun_elevation
+
+Item = Mapping[str, Any]
+
+PLATFORMS: Mapping[Role, tuple[str, ...]] = {
+    "landsat8": ("landsat-8",),
+    "landsat8_pan": ("landsat-8",),
+    "sentinel2": ("sentinel-2a", "sentinel-2b", "sentinel-2c"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a scene must be to serve: place, days, cloud."""
+
+    area: BaseGeometry
+    """Longitude, latitude."""
+    first: date
+    last: date
+    epsg: int
+    """Of the cube: items already in it come first in a mosaic."""
+    max_cloud: float = 100.0
+
+    @property
+    def longitude(self) -> float:
+        """The longitude that decides solar days: the middle of the area's frame."""
+        west, _, east, _ = self.area.bounds
+        return float(west + east) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The scenes of both sensors in order of time, with the items they are made of."""
+
+    scenes: tuple[Scene, ...]
+    items: tuple[Item, ...]
+    radiometry: Mapping[str, Radiometry]
+    """By item id; for pan by item id + '#pan'."""
+    dropped: tuple[Dropped, ...]
+
+
+def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted) -> Chosen:
+    """Scenes from what a search found. Items off the area or outside the days are left out without a word."""
+    dropped: list[Dropped] = []
+    kept: dict[Role, list[Item]] = {}
+    rules: dict[str, Radiometry] = {}
+    for role, items in found.items():
+        product = source.profile.product(role)
+        assert product is not None, role
+        kept[role] = _usable(items, product, wanted, dropped, rules)
+    sentinel = kept.get("sentinel2", [])
+    landsat = kept.get("landsat8", [])
+    pan = _matched_pan(landsat, kept.get("landsat8_pan", []), dropped)
+    scenes = [*_scenes("sentinel2", sentinel, wanted, {}), *_scenes("landsat8", landsat, wanted, pan)]
+    scenes = _in_time(scenes)
+    used = {i for s in scenes for i in (*s.items, *s.pan_items)}
+    chosen = tuple(i for items in kept.values() for i in items if i["id"] in used)
+    _all_distinct(chosen)
+    rules = {key: rule for key, rule in rules.items() if key.removesuffix("#pan") in used}
+    return Chosen(tuple(scenes), chosen, rules, tuple(sorted(dropped, key=lambda d: d.item)))
+
+
+def platform(item: Item) -> str:
+    """Platform in one spelling: `landsat-8`, `sentinel-2b`."""
+    return str(item["properties"].get("platform", "")).lower().replace("_", "-").replace(" ", "-")
+
+
+def _usable(
+    items: Iterable[Item], product: Product, wanted: Wanted, dropped: list[Dropped], rules: dict[str, Radiometry]
+) -> list[Item]:
+    candidates = []
+    for item in items:
+        if not (wanted.first <= solar_day(acquired(item), wanted.longitude) <= wanted.last):
+            continue
+        if not _meets(item, wanted.area):
+            continue
+        why = _unfit(item, product, wanted)
+        if why is not None:
+            dropped.append(Dropped(item=item["id"], why=why))
+        else:
+            candidates.append(item)
+    rank, key = (_sentinel_rank, _sentinel_key) if product.role == "sentinel2" else (_landsat_rank, _landsat_key)
+    kept = []
+    for item in _best(candidates, key, rank, dropped):
+        try:
+            rule = radiometry(item, product)
+        except CatalogError as error:
+            dropped.append(Dropped(item=item["id"], why=str(error).split(": ", 1)[1].split(";")[0]))
+            continue
+        rules[item["id"] + ("#pan" if product.role == "landsat8_pan" else "")] = rule
+        kept.append(item)
+    return kept
+
+
+def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
+    """Why an item cannot serve, or None."""
+    properties = item["properties"]
+    name = platform(item)
+    if name not in PLATFORMS[product.role]:
+        return f"platform {name or 'unknown'}: only {', '.join(PLATFORMS[product.role])} is used"
+    needed = (*product.assets.values(), *((product.mask,) if product.mask else ()))
+    missing = [key for key in needed if not item["assets"].get(key, {}).get("href")]
+    if missing:
+        return f"no asset {', '.join(missing)}"
+    elevation = sun_elevation(item)
+    if elevation is not None and elevation <= 0:
+        return f"sun elevation {elevation:.1f} degrees: a night scene"
+    cloud = properties.get("eo:cloud_cover")
+    if cloud is not None and cloud > wanted.max_cloud:
+        return f"cloud cover {cloud:.0f} % is more than the limit of {wanted.max_cloud:.0f} %"
+    tier = properties.get("landsat:collection_category")
+    if tier not in (None, "T1"):
+        return f"tier {tier}: its geolocation may be off by more than a 10 m pixel"
+    return None
+
+
+def _meets(item: Item, area: BaseGeometry) -> bool:
+    if item.get("geometry") is None:
+        return True
+    try:
+        footprint = shape(item["geometry"])
+        # recorded footprints are not all valid polygons
+        return bool(shapely.intersects(footprint if footprint.is_valid else shapely.make_valid(footprint), area))
+    except (ValueError, KeyError, TypeError, shapely.errors.ShapelyError):
+        return True
+
+
+def _best(
+    items: list[Item],
+    key: Callable[[Item], Hashable],
+    rank: Callable[[Item], tuple[Any, ...]],
+    dropped: list[Dropped],
+) -> list[Item]:
+    """The highest ranked item of each key; the others are the same data, processed earlier."""
+    groups: dict[Hashable, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    kept = []
+    for twins in groups.values():
+        best = max(twins, key=rank)
+        kept.append(best)
+        dropped.extend(
+            Dropped(item=twin["id"], why=f"same data as {best['id']}, which is the newer processing")
+            for twin in twins
+            if twin is not best
+        )
+    return kept
+
+
+def _sentinel_key(item: Item) -> Hashable:
+    """Satellite, datatake, MGRS tile and data strip: equal for reprocessed twins, not for the strips of one tile."""
+    properties = item["properties"]
+    strip_id = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
+    strip = re.search(r"_S(\d{8}T\d{6})", str(strip_id))
+    return platform(item), datatake(item), mgrs_tile(item), strip[1] if strip else ""
+
+
+def datatake(item: Item) -> str:
+    """Start of the datatake, YYYYMMDDThhmmss, from the datatake id or product name, else the item's own time."""
+    properties = item["properties"]
+    for key in ("s2:datatake_id", "eopf:datatake_id", "s2:product_uri"):
+        match = re.search(r"_(\d{8}T\d{6})_", str(properties.get(key, "")))
+        if match:
+            return match[1]
+    return f"{acquired(item):%Y%m%dT%H%M%S}"
+
+
+def mgrs_tile(item: Item) -> str:
+    """MGRS tile, e.g. 13TDE; empty where the item does not say."""
+    properties = item["properties"]
+    text = properties.get("s2:mgrs_tile") or str(properties.get("grid:code", "")).removeprefix("MGRS-")
+    if not text:
+        match = re.search(r"_T(\d{2}[A-Z]{3})_", f"_{properties.get('s2:product_uri', '')}_{item['id']}_")
+        text = match[1] if match else ""
+    return str(text)
+
+
+def _sentinel_rank(item: Item) -> tuple[Any, ...]:
+    generated = str(item["properties"].get("s2:generation_time", item["properties"].get("processing:datetime", "")))
+    return processing_baseline(item) or (0, 0), generated, item["id"]
+
+
+def _landsat_key(item: Item) -> Hashable:
+    """Path, row and date: one acquisition, whatever its processing."""
+    properties = item["properties"]
+    path, row = properties.get("landsat:wrs_path"), properties.get("landsat:wrs_row")
+    if path is None or row is None:
+        return str(item["id"])
+    return int(path), int(row), acquired(item).date()
+
+
+def _landsat_rank(item: Item) -> tuple[Any, ...]:
+    properties = item["properties"]
+    # the processing date of the id where the id has one, as at USGS; elsewhere the item says when it was made
+    stamps = re.findall(r"_(\d{8})(?=_)", item["id"])
+    processed = stamps[1] if len(stamps) > 1 else ""
+    return processed, str(properties.get("landsat:product_generated") or properties.get("created") or ""), item["id"]
+
+
+def _matched_pan(landsat: list[Item], pan: list[Item], dropped: list[Dropped]) -> Mapping[str, Item]:
+    """The Level-1 item of the same acquisition by Level-2 item id: by scene id, else by path, row and date."""
+    by_scene = {p["properties"].get("landsat:scene_id"): p for p in pan}
+    by_key = {_landsat_key(p): p for p in pan}
+    matched: dict[str, Item] = {}
+    for item in landsat:
+        scene_id = item["properties"].get("landsat:scene_id")
+        match = by_scene.get(scene_id) if scene_id else None
+        match = match or by_key.get(_landsat_key(item))
+        if match is not None:
+            matched[item["id"]] = match
+    taken = {p["id"] for p in matched.values()}
+    why = "no Level-2 item of the same acquisition is used"
+    dropped.extend(Dropped(item=p["id"], why=why) for p in pan if p["id"] not in taken)
+    return matched
+
+
+def _scenes(sensor: SensorName, items: list[Item], wanted: Wanted, pan: Mapping[str, Item]) -> list[Scene]:
+    days: dict[date, list[Item]] = defaultdict(list)
+    for item in items:
+        days[solar_day(acquired(item), wanted.longitude)].append(item)
+    scenes = []
+    for day, members in sorted(days.items()):
+        ordered = mosaic_order(members, wanted.epsg)
+        scenes.append(
+            Scene(
+                sensor=sensor,
+                platform="+".join(sorted({platform(i) for i in ordered})),
+                time=min(acquired(i) for i in ordered),
+                day=day,
+                items=tuple(i["id"] for i in ordered),
+                pan_items=tuple(pan[i["id"]]["id"] for i in ordered if i["id"] in pan),
+            )
+        )
+    return scenes
+
+
+def _in_time(scenes: list[Scene]) -> list[Scene]:
+    """Strictly increasing in time, as the cube's axis must be: of two equal times the later in order moves by 1 ms."""
+    ordered: list[Scene] = []
+    for scene in sorted(scenes, key=lambda s: (s.time, s.sensor)):
+        if ordered and scene.time <= ordered[-1].time:
+            scene = scene.model_copy(update={"time": ordered[-1].time + timedelta(milliseconds=1)})
+        ordered.append(scene)
+    return ordered
+
+
+def mosaic_order(items: Iterable[Item], epsg: int) -> list[Item]:
+    """Items of one day as they are laid over one another, the first on top: the clearer overpass, then those in the
+    cube's own zone (they need no reprojection), then the clearer item."""
+    passes: dict[str, list[float]] = defaultdict(list)
+    members = list(items)
+    for item in members:
+        passes[_overpass(item)].append(_cloud(item))
+
+    def order(item: Item) -> tuple[Any, ...]:
+        name = _overpass(item)
+        mean = sum(passes[name]) / len(passes[name])
+        return round(mean, 6), name, zone(item) != epsg % 100, _cloud(item), item["id"]
+
+    return sorted(members, key=order)
+
+
+def zone(item: Item) -> int | None:
+    """UTM zone of an item; Landsat counts it north (326xx) and Sentinel-2 south (327xx) of the equator alike."""
+    properties = item["properties"]
+    code = properties.get("proj:epsg") or str(properties.get("proj:code", "")).removeprefix("EPSG:")
+    if not code:
+        codes = (a.get("proj:code") or a.get("proj:epsg") for a in item["assets"].values())
+        code = str(next((c for c in codes if c), "")).removeprefix("EPSG:")
+    return int(code) % 100 if str(code).isdigit() and 32600 < int(code) < 32761 else None
+
+
+def _overpass(item: Item) -> str:
+    return datatake(item) if platform(item).startswith("sentinel") else str(item["properties"].get("landsat:wrs_path"))
+
+
+def _cloud(item: Item) -> float:
+    value = item["properties"].get("eo:cloud_cover")
+    return 50.0 if value is None else float(value)
+
+
+def _all_distinct(items: Iterable[Item]) -> None:
+    seen: dict[str, str] = {}
+    for item in items:
+        if item["id"] in seen:
+            raise CatalogError(
+                f"item id {item['id']} is used by the collections {seen[item['id']]} and {item.get('collection')}; "
+                "a plan could not tell them apart. Use a catalogue whose ids are distinct"
+            )
+        seen[item["id"]] = str(item.get("collection"))
+
+
+def months_of(scenes: Iterable[Scene], sensor: str) -> tuple[str, ...]:
+    """The months (YYYY-MM, by solar day) in which `sensor` has scenes, in order."""
+    return tuple(sorted({f"{s.day:%Y-%m}" for s in scenes if s.sensor == sensor}))
