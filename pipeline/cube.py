@@ -108,7 +108,7 @@ def create_inputs(plan: Plan, store: Store) -> bool:
     """
     if _holds(plan, store, INPUTS):
         return False
-    root = _root(store, INPUTS, {**_identity(plan), "title": f"Inputs of {plan.name} {plan.year}", "status": "template"})
+    root = _root(store, INPUTS, {**_identity(plan), "title": f"Inputs of {plan.name} {plan.year}"})
     for group in groups(plan):
         scenes = group_scenes(plan, group)
         node = root.create_group(group.name)
@@ -199,11 +199,12 @@ def open_cube(path: str) -> xr.Dataset:
 
     Raises CubeError where there is none, or one of another format version.
     """
-    ends = path.rstrip("/").endswith(".zarr")
-    store = Store(path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else ".")) if ends else Store(path)
-    name = path.rstrip("/").rpartition("/")[2] if ends else FUSED
+    folder, _, name = path.rstrip("/").rpartition("/")
+    if not name.endswith(".zarr"):
+        folder, name = path, FUSED
+    store = Store(folder or ("/" if path.startswith("/") else "."))
     try:
-        ds = xr.open_zarr(store.zarr(name))
+        ds: xr.Dataset = xr.open_zarr(store.zarr(name))
     except (FileNotFoundError, ValueError, StoreError) as error:
         raise CubeError(f"no cube at {store.join(name)}: {error}; give the path that the run printed") from error
     version = ds.attrs.get("format_version")
@@ -265,24 +266,30 @@ def _identity(plan: Plan) -> dict[str, Any]:
 
 def _holds(plan: Plan, store: Store, name: str) -> bool:
     try:
-        attrs = zarr.open_group(store.zarr(name), mode="r").attrs
+        group = zarr.open_group(store.zarr(name), mode="r")
     except FileNotFoundError:
         return False
+    attrs = group.attrs
     if attrs.get("format_version") != FORMAT:
         raise StoreError(
             f"{store.join(name)} has format version {attrs.get('format_version')!r}, this program writes {FORMAT!r}; "
             "nothing was changed there. Choose another --store, or go on with the release that began it"
         )
     if attrs.get("plan_fingerprint") != plan.fingerprint:
-        raise StoreError(f"{store.join(name)} was made by another plan; nothing was changed there. Choose another --store")
-    return True
+        raise StoreError(
+            f"{store.join(name)} was made by another plan; nothing was changed there. Choose another --store"
+        )
+    # the consolidated metadata come last: without them a template was left half-made, and is made again
+    return group.metadata.consolidated_metadata is not None
 
 
 def _root(store: Store, name: str, attrs: dict[str, Any]) -> zarr.Group:
     try:
         return zarr.create_group(store.zarr(name), zarr_format=3, attributes=attrs, overwrite=True)
     except OSError as error:
-        raise StoreError(f"cannot create {store.join(name)}: {error}; choose a folder you may write to (--store)") from error
+        raise StoreError(
+            f"cannot create {store.join(name)}: {error}; choose a folder you may write to (--store)"
+        ) from error
 
 
 def _array(

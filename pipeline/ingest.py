@@ -1,0 +1,214 @@
+"""One tile of a year, from assets to whole shards of the input cube."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+
+from marstfn.bands import FINE, PAN_RES
+from pipeline import cube, ledger
+from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
+from pipeline.errors import AssetError
+from pipeline.grid import Tile
+from pipeline.plan import FORMAT, Plan, Scene, fingerprint
+from pipeline.profiles import Product, resolve
+from pipeline.reader import Asset, Kind, load
+from pipeline.sensors import MaskOptions, landsat_clear, sentinel2_clear
+from pipeline.store import INPUTS, Store
+
+THREADS = 8
+"""Threads that read assets, shared by all tiles of a process."""
+LIBRARIES = ("rasterio", "odc-stac", "odc-loader", "odc-geo", "numpy", "scipy")
+"""Whose versions shape the pixels of the inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileResult:
+    """What a tile task returns: small, whatever the tile."""
+
+    stage: str
+    tile: str
+    seconds: float
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def ingest_fingerprint(plan: Plan, tile: Tile) -> str:
+    """Of everything that shapes the stored inputs of a tile."""
+    return fingerprint(
+        {
+            "format": FORMAT,
+            "grid": [plan.grid.epsg, plan.grid.left, plan.grid.top, plan.grid.columns, plan.grid.rows],
+            "tile": [tile.name, plan.grid.tile_px],
+            "scenes": [s.model_dump(mode="json") for s in plan.scenes],
+            "items": plan.items_sha256,
+            "radiometry": {k: v.model_dump(mode="json") for k, v in plan.radiometry.items()},
+            "catalog": plan.catalog.partition("@")[0],
+            "mask_dilation": plan.options.mask_dilation,
+            "time_shard": plan.options.time_shard,
+            "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
+        }
+    )
+
+
+def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac.Item]) -> TileResult:
+    """Read all scenes of the plan for one tile and store them, block by block in time, then enter the ledger.
+
+    Raises AssetError naming item, asset and tile where an asset cannot be read; the tile is then not in the ledger.
+    """
+    began = time.perf_counter()
+    spent = {"read": 0.0, "write": 0.0, "check": 0.0}
+    stats: dict[str, Any] = {}
+    objects: list[str] = []
+    for group in cube.groups(plan):
+        scenes = cube.group_scenes(plan, group)
+        if not scenes:
+            continue
+        counts: list[list[int]] = []
+        for block in cube.blocks(len(scenes), plan.options.time_shard):
+            start = time.perf_counter()
+            data = _read(plan, group, scenes[block], tile, items)
+            spent["read"] += time.perf_counter() - start
+            start = time.perf_counter()
+            for name, values in data.items():
+                target = cube.array(store, INPUTS, f"{group.name}/{name}", "r+")
+                cube.write_block(target, block, tile, group.resolution, values)
+            spent["write"] += time.perf_counter() - start
+            if group.masked:
+                counts += [[int((day == v).sum()) for v in (CLEAR, MASKED, NOTHING)] for day in data["clear"]]
+            del data
+        names = (*group.bands, "clear") if group.masked else group.bands
+        for name in names:
+            objects += cube.shard_objects(plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution)
+        if group.masked:
+            stats[group.name] = counts
+    start = time.perf_counter()
+    checksums = ledger.checksum(store, objects)
+    spent["check"] = time.perf_counter() - start
+    seconds = time.perf_counter() - began
+    record = ledger.Record(
+        "ingest", tile.name, ingest_fingerprint(plan, tile), checksums, stats, round(seconds, 3), _rounded(spent)
+    )
+    ledger.write(store, record)
+    return TileResult("ingest", tile.name, seconds, _rounded(spent))
+
+
+def _read(
+    plan: Plan, group: Group, scenes: Sequence[Scene], tile: Tile, items: Mapping[str, pystac.Item]
+) -> dict[str, NDArray[Any]]:
+    """Arrays (scenes, ny, nx) by variable name of a group of the input cube."""
+    profile = resolve(plan.catalog).profile
+    product = profile.product(group.name)  # type: ignore[arg-type]
+    shape = (len(scenes), *tile.shape(group.resolution))
+    if product is None:
+        raise AssetError(f"catalogue {plan.catalog} has no product for {group.name}; make the plan anew")
+    pan = group is cube.LANDSAT8_PAN
+    wanted = [[_item(items, i, s) for i in (s.pan_items if pan else s.items)] for s in scenes]
+    present = [i for i, scene in enumerate(wanted) if scene]
+    common: dict[str, Any] = {
+        "where": f"tile {tile.name}",
+        "stac_cfg": profile.stac_cfg(),
+        "gdal": profile.gdal,
+        "sign": profile.sign,
+        "threads": THREADS,
+    }
+    kinds: dict[str, Kind] = {product.assets[band]: _kind(group) for band in group.bands}
+    box = tile.geobox(group.resolution)
+    out: dict[str, NDArray[Any]] = {band: np.full(shape, FILL, np.int16) for band in group.bands}
+    some = [wanted[i] for i in present]
+    if some:
+        found = load(
+            some, kinds, box, lambda item, key: _asset(plan, product, item, key, "#pan" if pan else ""),
+            masks=False, **common,
+        )  # fmt: skip
+        for band in group.bands:
+            out[band][present] = found.pop(product.assets[band])
+    if group.masked:
+        out["clear"] = _clear(plan, group, product, some, tile, common)
+        # a pixel is known only where all bands are: at the edge of a scene they end at different places
+        for band in group.bands:
+            out["clear"][out[band] == FILL] = NOTHING
+    return out
+
+
+def _clear(
+    plan: Plan,
+    group: Group,
+    product: Product,
+    scenes: Sequence[Sequence[pystac.Item]],
+    tile: Tile,
+    common: Mapping[str, Any],
+) -> NDArray[np.uint8]:
+    """Clear mask (scenes, ny, nx): nothing, clear, masked.
+
+    QA_PIXEL is read at 15 m, where its 30 m pixels (corners 15 mod 30) fall exactly: on the 30 m lattice nearest
+    neighbour would move every cloud by half a pixel. A lattice pixel is clear where all that it touches is.
+    """
+    options = MaskOptions(dilation=plan.options.mask_dilation)
+    resolution = FINE if group is cube.SENTINEL2 else PAN_RES
+    margin = -(-plan.options.mask_dilation // resolution) + 1
+    margin += margin % 2  # keeps pairs of 15 m pixels together
+    box = tile.geobox(resolution).pad(margin)
+    keys = [k for k in (product.mask, product.saturation) if k is not None]
+    layers = load(
+        scenes, dict.fromkeys(keys, "nearest"), box, lambda item, key: _asset(plan, product, item, key, None),
+        masks=True, **common,
+    )  # fmt: skip
+    out = np.zeros((len(scenes), *tile.shape(group.resolution)), np.uint8)
+    inner = (slice(margin, -margin), slice(margin, -margin))
+    for index, flags in enumerate(layers[keys[0]]):
+        if group is cube.SENTINEL2:
+            out[index] = sentinel2_clear(flags, resolution=resolution, options=options)[inner]
+        else:
+            saturation = layers[keys[1]][index] if len(keys) > 1 else None
+            out[index] = halved(landsat_clear(flags, saturation, resolution=resolution, options=options)[inner])
+    return out
+
+
+def halved(clear: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Clear mask (2h, 2w) on pixels twice as large: nothing or masked where any of the four is, in that order."""
+    h, w = clear.shape
+    quads = clear.reshape(h // 2, 2, w // 2, 2)
+    out = np.full((h // 2, w // 2), CLEAR, np.uint8)
+    out[(quads == MASKED).any((1, 3))] = MASKED
+    out[(quads == NOTHING).any((1, 3))] = NOTHING
+    return out
+
+
+def _kind(group: Group) -> Kind:
+    # cubic convolution is the rule for Landsat (HLS); Sentinel-2's 10 m bands lie on the lattice and are copied
+    return "bilinear" if group is cube.SENTINEL2 else "cubic"
+
+
+def _item(items: Mapping[str, pystac.Item], name: str, scene: Scene) -> pystac.Item:
+    try:
+        return items[name]
+    except KeyError as error:
+        raise AssetError(
+            f"item {name} of {scene.label} is in the plan and not in items.json; the store was altered, plan anew"
+        ) from error
+
+
+def _asset(plan: Plan, product: Product, item: pystac.Item, key: str, suffix: str | None) -> Asset:
+    """The asset `key` of an item with its radiometry; `suffix` None: a mask."""
+    found = item.assets.get(key)
+    if found is None:
+        raise AssetError(
+            f"item {item.id} has no asset {key!r} (it has {', '.join(sorted(item.assets))}); "
+            "the scene cannot be used: plan anew without it, or choose another catalogue"
+        )
+    href = found.get_absolute_href() or found.href
+    nodata = product.types.get(key, ("uint16", 0))[1]
+    if suffix is None:
+        return Asset(item.id, key, href, nodata, None)
+    radiometry = plan.radiometry[item.id + suffix]
+    return Asset(item.id, key, href, radiometry.nodata, radiometry)
+
+
+def _rounded(spent: Mapping[str, float]) -> dict[str, float]:
+    return {k: round(v, 3) for k, v in spent.items()}

@@ -1,0 +1,211 @@
+"""Assets to pixels on the cube's lattice: odc-stac with a reader that signs late, warps exactly and names errors."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import odc.stac
+import pystac
+import rasterio
+import rasterio.env
+import rasterio.errors
+from numpy.typing import NDArray
+from odc.geo.converters import rio_geobox
+from odc.geo.geobox import GeoBox
+from odc.geo.overlap import compute_reproject_roi
+from odc.geo.roi import roi_is_empty
+from odc.loader import RioDriver
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from pipeline.cube import FILL, pack
+from pipeline.errors import AssetError
+from pipeline.plan import Radiometry
+from pipeline.sensors import to_reflectance
+
+TRIES = 3
+"""Attempts at one asset before the tile fails (the tile itself is tried again, too)."""
+PAUSE = 0.4
+"""Seconds before the second attempt, doubled before each further one."""
+TOLERANCE = 1e-6
+"""Pixels by which GDAL may approximate a reprojection; its own 0.125 makes tiles differ from the whole."""
+PASTE = 1e-3
+"""Pixels of shift below which a source lies on the lattice and is copied as it is."""
+
+Kind = Literal["nearest", "bilinear", "cubic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file of one item and what its numbers mean; `radiometry` None: a mask, kept as stored."""
+
+    item: str
+    key: str
+    href: str
+    nodata: int
+    radiometry: Radiometry | None
+
+
+class Driver(RioDriver):  # type: ignore[misc]
+    """Reader driver for odc-stac over known assets of one catalogue."""
+
+    def __init__(
+        self, assets: Mapping[str, Asset], where: str, gdal: Mapping[str, str], sign: Callable[[str], str]
+    ) -> None:
+        super().__init__()
+        self._assets, self._where, self._gdal, self._sign = dict(assets), where, dict(gdal), sign
+
+    def capture_env(self) -> dict[str, Any]:
+        return dict(self._gdal)
+
+    def open(self, src: Any, ctx: Any) -> _Reader:
+        return _Reader(self._assets[src.uri], self._where, self._sign)
+
+
+class _Reader:
+    def __init__(self, asset: Asset, where: str, sign: Callable[[str], str]) -> None:
+        self._asset, self._where, self._sign = asset, where, sign
+
+    def read(
+        self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None
+    ) -> tuple[tuple[slice, slice], NDArray[Any]]:
+        """(roi, pixels): int16 reflectance for bands, the stored numbers for masks. Raises AssetError."""
+        asset = self._asset
+        for attempt in range(TRIES):
+            try:
+                with _uncached(attempt):
+                    pixels = _warp(self._sign(asset.href), asset, dst_geobox, cfg.resampling)
+                break
+            except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
+                if attempt + 1 == TRIES or "404" in str(error):
+                    raise AssetError(
+                        f"asset {asset.key!r} of item {asset.item} cannot be read for {self._where} "
+                        f"({asset.href}): {_reason(error)}. The tile is not written; run the same command again to "
+                        "go on from here, or plan anew if the catalogue has withdrawn the item"
+                    ) from error
+                time.sleep(PAUSE * 2**attempt)
+        everything = (slice(0, dst_geobox.shape.y), slice(0, dst_geobox.shape.x))
+        if asset.radiometry is None:
+            fill = cfg.fill_value if cfg.fill_value is not None else asset.nodata
+            return everything, np.where(np.isnan(pixels), fill, pixels).astype(cfg.dtype)
+        return everything, pack(to_reflectance(pixels, asset.radiometry))
+
+
+def load(
+    scenes: Sequence[Sequence[pystac.Item]],
+    bands: Mapping[str, Kind],
+    geobox: GeoBox,
+    assets: Callable[[pystac.Item, str], Asset],
+    *,
+    masks: bool,
+    where: str,
+    stac_cfg: Mapping[str, Any],
+    gdal: Mapping[str, str],
+    sign: Callable[[str], str],
+    threads: int,
+) -> dict[str, NDArray[Any]]:
+    """Arrays (scenes, ny, nx) by asset key on `geobox`; items of a scene are mosaicked in order, first valid wins.
+
+    Bands come as int16 in units of 1e-4 reflectance, -9999 where nothing is; masks as stored. The resampling is
+    given by asset key. Raises AssetError naming item, asset and tile.
+    """
+    order = {item.id: index for index, scene in enumerate(scenes) for item in scene}
+    items = [item for scene in scenes for item in scene]
+    known = {}
+    for item in items:
+        for key in bands:
+            asset = assets(item, key)
+            known[asset.href] = asset
+    out = odc.stac.load(
+        items,
+        bands=list(bands),
+        geobox=geobox,
+        groupby=lambda item, parsed, index: order[item.id],
+        preserve_original_order=True,
+        resampling=dict(bands),
+        stac_cfg=dict(stac_cfg),
+        pool=_pool(threads),
+        driver=Driver(known, where, gdal, sign),
+        use_overviews=False,
+        **({} if masks else {"dtype": "int16", "nodata": FILL}),
+    )
+    return {key: out[key].values for key in bands}
+
+
+def _warp(href: str, asset: Asset, target: GeoBox, resampling: str) -> NDArray[np.float32]:
+    """The first band of a file on `target` as float32, NaN where it has nothing."""
+    nothing = np.full(target.shape.yx, np.nan, np.float32)
+    with rasterio.open(href, sharing=False) as source:
+        overlap = compute_reproject_roi(rio_geobox(source), target, ttol=PASTE)
+        if roi_is_empty(overlap.roi_src) or roi_is_empty(overlap.roi_dst):
+            return nothing
+        if overlap.paste_ok and overlap.read_shrink == 1:
+            (y, x) = overlap.roi_src
+            window = ((y.start, y.stop), (x.start, x.stop))
+            pixels = source.read(1, window=window).astype(np.float32)
+            pixels[pixels == asset.nodata] = np.nan
+            nothing[overlap.roi_dst] = pixels
+            return nothing
+        with WarpedVRT(
+            source,
+            crs=str(target.crs),
+            transform=target.transform,
+            width=target.shape.x,
+            height=target.shape.y,
+            resampling=Resampling[resampling],
+            src_nodata=asset.nodata,
+            nodata=math.nan,
+            dtype="float32",
+            tolerance=TOLERANCE,
+            # the kernel must not depend on the shape of the window that happens to be asked for
+            XSCALE=_scale(abs(source.transform.a), abs(target.transform.a)),
+            YSCALE=_scale(abs(source.transform.e), abs(target.transform.e)),
+        ) as view:
+            out: NDArray[np.float32] = view.read(1)
+            return out
+
+
+def _scale(source: float, target: float) -> str:
+    """Target pixels per source pixel as GDAL wants it: 1 unless the target is coarser."""
+    return f"{min(1.0, source / target):.6f}"
+
+
+@contextmanager
+def _uncached(attempt: int) -> Iterator[None]:
+    """From the second attempt on, GDAL must not answer from what it remembers of the first."""
+    if attempt == 0:
+        yield
+        return
+    with rasterio.env.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/"):
+        yield
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error.__context__
+    text = str(error)
+    if cause is not None and str(cause) not in text:
+        text = f"{text} ({cause})"
+    return " ".join(text.split())
+
+
+class _Pool(ThreadPoolExecutor):
+    """odc-stac closes the executor it is given after each load; threads that live on read twice as fast."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+@cache
+def _pool(threads: int) -> _Pool:
+    return _Pool(threads, thread_name_prefix="read")
