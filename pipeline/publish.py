@@ -1,0 +1,237 @@
+"""What a finished run leaves for people and catalogues: scene tables, pictures and the STAC item."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import cube, stac_item, views
+from pipeline.cube import FILL, FUSED_PIXEL, HIDDEN, NOTHING, OBSERVED, UPSAMPLED
+from pipeline.events import Listener, Note, silent
+from pipeline.grid import Tile
+from pipeline.plan import Plan, Scene
+from pipeline.store import FUSED, Store
+
+REPORT = "report"
+SCENES_JSON, SCENES_CSV = f"{REPORT}/scenes.json", f"{REPORT}/scenes.csv"
+QUICKLOOK, NDVI = f"{REPORT}/quicklook.png", f"{REPORT}/ndvi.png"
+
+
+@dataclass(frozen=True, slots=True)
+class LandsatRow:
+    """One Landsat date of the cube; percentages are of all pixels of the grid."""
+
+    date: str
+    time: str
+    platform: str
+    reference: str | None
+    """The Sentinel-2 day that most fused pixels refer to."""
+    reference_age_days: int | None
+    """Landsat day minus that day."""
+    references: dict[str, float]
+    """Share of the fused pixels by Sentinel-2 day."""
+    clear_percent: float
+    fused_percent: float
+    upsampled_percent: float
+    masked_percent: float
+    nothing_percent: float
+    coherence: float | None
+    """Mean |degraded fused - Landsat|, reflectance."""
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelRow:
+    """One Sentinel-2 date of the cube; percentages are of all pixels of the grid."""
+
+    date: str
+    time: str
+    platform: str
+    clear_percent: float
+    masked_percent: float
+    nothing_percent: float
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was written: names in the store, and the tables."""
+
+    files: tuple[str, ...]
+    landsat: tuple[LandsatRow, ...]
+    sentinel: tuple[SentinelRow, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over the pixels seen so far; sums are exact, so that the order of tiles does not matter."""
+
+    quality: NDArray[np.int64]
+    """(dates, 5) pixels by flag."""
+    ages: list[Counter[int]]
+    coherence: NDArray[np.int64]
+    """(dates, 2) sum in stored units, and pixels."""
+    by_tile: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, dates: int) -> Tally:
+        return cls(np.zeros((dates, 5), np.int64), [Counter() for _ in range(dates)], np.zeros((dates, 2), np.int64))
+
+    def add(
+        self, dates: slice, tile: str, quality: NDArray[np.uint8], age: NDArray[np.int16], coherence: NDArray[np.int16]
+    ) -> None:
+        """Count one block, each (dates, ny, nx) as stored."""
+        counts = np.stack([np.bincount(plane.ravel(), minlength=5)[:5] for plane in quality])
+        self.quality[dates] += counts
+        self.by_tile.setdefault(tile, np.zeros_like(self.quality))[dates] += counts
+        for k, (ages, residuals) in enumerate(zip(age, coherence, strict=True), start=dates.start):
+            values, number = np.unique(ages[ages != FILL], return_counts=True)
+            self.ages[k].update(dict(zip(values.tolist(), number.tolist(), strict=True)))
+            known = residuals[residuals != FILL]
+            self.coherence[k] += (int(known.sum(dtype=np.int64)), known.size)
+
+
+def tally(store: Store, plan: Plan) -> Tally:
+    """Quality, reference age and coherence of the whole cube counted, one tile and time block in memory at a time."""
+    counted = Tally.empty(len(plan.scenes))
+    arrays = [cube.array(store, FUSED, name) for name in ("quality", "reference_age", "coherence")]
+    for tile in plan.grid.tiles():
+        for dates in cube.blocks(len(plan.scenes), plan.options.time_shard):
+            quality, age, coherence = (np.asarray(array[(dates, *tile.roi(10))]) for array in arrays)
+            counted.add(dates, tile.name, quality, age, coherence)
+    return counted
+
+
+def rows(plan: Plan, counted: Tally) -> tuple[tuple[LandsatRow, ...], tuple[SentinelRow, ...]]:
+    """The tables of both sensors, in order of time."""
+    landsat, sentinel = [], []
+    for k, scene in enumerate(plan.scenes):
+        if scene.sensor == "landsat8":
+            landsat.append(_landsat_row(scene, counted, k))
+        else:
+            percent = _percent(counted.quality[k])
+            sentinel.append(
+                SentinelRow(*_identity(scene), percent[OBSERVED], percent[HIDDEN], percent[NOTHING], scene.items)
+            )
+    return tuple(landsat), tuple(sentinel)
+
+
+def finish(store: Store, plan: Plan, *, truth: views.Truth | None = None, listener: Listener = silent) -> Published:
+    """Write report/ (scenes.json, scenes.csv, quicklook.png, ndvi.png) and fused.stac.json of a fused store.
+
+    `truth(time, x0, y0, shape)` gives the exact (6, ny, nx) reflectance of a simulated run. Says what it wrote as notes
+    `scenes`, `quicklook`, `ndvi` and `item`. Raises StoreError where the store cannot be written.
+    """
+    counted = tally(store, plan)
+    landsat, sentinel = rows(plan, counted)
+    store.write(SCENES_JSON, scenes_json(plan, landsat, sentinel).encode())
+    store.write(SCENES_CSV, scenes_csv(landsat).encode())
+    text = f"{len(landsat)} Landsat and {len(sentinel)} Sentinel-2 dates"
+    listener(Note("scenes", text, [asdict(row) for row in landsat]))
+    files = [SCENES_JSON, SCENES_CSV, *pictures(store, plan, counted, truth=truth, listener=listener)]
+    keys = {QUICKLOOK: "quicklook", NDVI: "ndvi", SCENES_JSON: "scenes"}
+    files.append(stac_item.write(store, plan, report={keys[name]: f"./{name}" for name in files if name in keys}))
+    listener(Note("item", store.join(stac_item.NAME)))
+    return Published(tuple(files), landsat, sentinel)
+
+
+def pictures(
+    store: Store, plan: Plan, counted: Tally, *, truth: views.Truth | None = None, listener: Listener = silent
+) -> tuple[str, ...]:
+    """Draw quicklook.png and ndvi.png and return the names written; none where no Landsat date holds a pixel."""
+    known = counted.quality[:, [OBSERVED, FUSED_PIXEL, UPSAMPLED]].sum(axis=1)
+    if not known[[s.sensor == "landsat8" for s in plan.scenes]].any():
+        listener(Note("warning", "no Landsat date of the cube holds a pixel, so there is no picture to draw"))
+        return ()
+    view = views.choose(store, plan, best_tile(plan, counted), counted.quality, truth)
+    for name, kind, draw in ((QUICKLOOK, "quicklook", views.quicklook), (NDVI, "ndvi", views.ndvi)):
+        store.write(name, draw(view))
+        listener(Note(kind, store.join(name)))
+    return QUICKLOOK, NDVI
+
+
+def best_tile(plan: Plan, counted: Tally) -> Tile:
+    """The tile whose Landsat dates hold most pixels; of those within 2 % of it the one nearest the middle."""
+    of_landsat = [k for k, scene in enumerate(plan.scenes) if scene.sensor == "landsat8"]
+    tiles = list(plan.grid.tiles())
+    known = [
+        counted.by_tile[t.name][of_landsat][:, [FUSED_PIXEL, UPSAMPLED]].sum() / max(1, counted.by_tile[t.name].sum())
+        for t in tiles
+    ]
+    middle = plan.grid.rows / 2, plan.grid.columns / 2
+
+    def off_centre(tile: Tile) -> float:
+        return abs((tile.row0 + tile.row1) / 2 - middle[0]) + abs((tile.col0 + tile.col1) / 2 - middle[1])
+
+    return min((t for t, share in zip(tiles, known, strict=True) if share >= 0.98 * max(known)), key=off_centre)
+
+
+def scenes_json(plan: Plan, landsat: tuple[LandsatRow, ...], sentinel: tuple[SentinelRow, ...]) -> str:
+    """Both tables and the items left out, as JSON."""
+    content: dict[str, Any] = {
+        "name": plan.name,
+        "year": plan.year,
+        "simulated": plan.simulated,
+        "plan_fingerprint": plan.fingerprint,
+        "landsat": [asdict(row) for row in landsat],
+        "sentinel2": [asdict(row) for row in sentinel],
+        "dropped": [entry.model_dump() for entry in plan.dropped],
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def scenes_csv(landsat: tuple[LandsatRow, ...]) -> str:
+    """The Landsat table as CSV with a header; several references or items are joined by a blank."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [f.name for f in fields(LandsatRow)]
+    writer.writerow(names)
+    for row in landsat:
+        flat = asdict(row) | {
+            "references": " ".join(f"{day}:{share:.3f}" for day, share in row.references.items()),
+            "items": " ".join(row.items),
+        }
+        writer.writerow(["" if flat[name] is None else flat[name] for name in names])
+    return out.getvalue()
+
+
+def _landsat_row(scene: Scene, counted: Tally, k: int) -> LandsatRow:
+    percent = _percent(counted.quality[k])
+    ages = counted.ages[k]
+    pixels = sum(ages.values())
+    # equal shares: the nearer day, then the earlier
+    ranked = sorted(ages.items(), key=lambda entry: (-entry[1], abs(entry[0]), -entry[0]))
+    total, number = counted.coherence[k].tolist()
+    return LandsatRow(
+        *_identity(scene),
+        reference=_reference(scene.day, ranked[0][0]) if ranked else None,
+        reference_age_days=ranked[0][0] if ranked else None,
+        references={_reference(scene.day, age): round(count / pixels, 4) for age, count in ranked},
+        clear_percent=round(percent[FUSED_PIXEL] + percent[UPSAMPLED], 2),
+        fused_percent=percent[FUSED_PIXEL],
+        upsampled_percent=percent[UPSAMPLED],
+        masked_percent=percent[HIDDEN],
+        nothing_percent=percent[NOTHING],
+        coherence=round(total / number * cube.SCALE, 6) if number else None,
+        items=(*scene.items, *scene.pan_items),
+    )
+
+
+def _identity(scene: Scene) -> tuple[str, str, str]:
+    return scene.day.isoformat(), scene.time.isoformat(), scene.platform
+
+
+def _reference(day: date, age: int) -> str:
+    return (day - timedelta(days=age)).isoformat()
+
+
+def _percent(counts: NDArray[np.int64]) -> list[float]:
+    return [round(float(v), 2) for v in 100 * counts / max(1, counts.sum())]
