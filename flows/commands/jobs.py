@@ -1,0 +1,186 @@
+"""The job itself on the command line: run and plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from flows.session import Talk, new_run, out, talking
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+    from pipeline.request import Request
+
+INPUT = Group("Input", sort_key=1)
+METHOD = Group("Method", sort_key=2)
+MACHINE = Group("Machine", sort_key=3)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """The parameters of a run, as in `pipeline.request.Request`; None takes the default of the settings."""
+
+    year: Annotated[int | None, Parameter(group=INPUT, help="Year of the series; default: the last complete year.")] = (
+        None
+    )
+    catalog: Annotated[
+        str | None,
+        Parameter(group=INPUT, help="planetary-computer (default), earth-search, or PROFILE@URL."),
+    ] = None
+    store: Annotated[
+        str | None,
+        Parameter(group=INPUT, help="Folder or URL of this run; default: NAME-YEAR beside the AOI file."),
+    ] = None
+    start: Annotated[date | None, Parameter(group=INPUT, help="First day, YYYY-MM-DD, inside the year.")] = None
+    end: Annotated[date | None, Parameter(group=INPUT, help="Last day, YYYY-MM-DD, inside the year.")] = None
+    max_cloud: Annotated[
+        float | None,
+        Parameter(group=INPUT, help="Leave out items that report more cloud, in percent of the whole item."),
+    ] = None
+    method: Annotated[
+        Literal["network", "additive", "bicubic", "copy"] | None,
+        Parameter(group=METHOD, help="network is MARSTFN (default); the others are baselines."),
+    ] = None
+    weights: Annotated[
+        list[str] | None,
+        Parameter(
+            group=METHOD,
+            negative=(),
+            help="auto (default), marstfn-pan, marstfn-nopan, or a safetensors file; "
+            "may be given twice (with and without pan).",
+        ),
+    ] = None
+    min_reference_days: Annotated[
+        int | None, Parameter(group=METHOD, help="Least days between a Landsat date and its reference; default 0.")
+    ] = None
+    max_reference_days: Annotated[
+        int | None, Parameter(group=METHOD, help="Most days between a Landsat date and its reference; default 120.")
+    ] = None
+    stride: Annotated[int | None, Parameter(group=METHOD, help="Step between model windows in 10 m pixels.")] = None
+    bandpass: Annotated[bool, Parameter(group=METHOD, help="Bring Landsat to the Sentinel-2 band-pass.")] = True
+    scene_check: Annotated[bool, Parameter(group=METHOD, help="Check each Landsat scene against clear Sentinel-2.")] = (
+        True
+    )
+    scheduler: Annotated[
+        str | None,
+        Parameter(group=MACHINE, help="Dask scheduler, tcp://HOST:PORT; default: a cluster on this machine."),
+    ] = None
+    tile: Annotated[
+        int | None, Parameter(group=MACHINE, help="Tile side in 10 m pixels; default by the area's size.")
+    ] = None
+    batch: Annotated[int | None, Parameter(group=MACHINE, help="Model windows in one forward pass; default 8.")] = None
+    threads: Annotated[
+        int | None, Parameter(group=MACHINE, help="Threads of the fusing worker; default: all cores.")
+    ] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"] | None,
+        Parameter(group=MACHINE, help="Where the network runs; default auto."),
+    ] = None
+
+
+def run(
+    aoi: str,
+    *,
+    choices: Choices | None = None,
+    log: Annotated[Path | None, Parameter(help="Log file; default: logs/ in the store.")] = None,
+    talk: Talk | None = None,
+) -> int:
+    """Fuse a year over an area: search, ingest, harmonise, fuse, verify. Run it again to go on where it stopped.
+
+    For example:
+
+    ```
+    marstfn run my-field.geojson
+    marstfn run hailar --year 2024 --store /data/hailar-2024
+    marstfn run my-field.geojson --catalog earth-search --scheduler tcp://10.0.0.5:8786
+    ```
+
+    Args:
+        aoi: A GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled area (hailar, dezhou).
+    """
+    with talking(talk) as display:
+        from flows.work import work
+
+        summary = work(request(aoi, choices or Choices()), new_run(), display, log=log)
+        for line in summary.lines:
+            out(line)
+        out(f"cube: {summary.cube}")
+        return 0
+
+
+def plan(
+    aoi: str,
+    *,
+    choices: Choices | None = None,
+    out_: Annotated[Path | None, Parameter(name="--out", help="Write the plan as JSON to this file.")] = None,
+    talk: Talk | None = None,
+) -> None:
+    """Search the catalogue and show what `run` would do with the same options; no pixel is read, no store touched.
+
+    For example:
+
+    ```
+    marstfn plan my-field.geojson --year 2024
+    marstfn plan hailar --out plan.json
+    ```
+
+    Args:
+        aoi: A GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled area (hailar, dezhou).
+    """
+    with talking(talk):
+        from pipeline import planner
+
+        asked = request(aoi, choices or Choices())
+        area = planner.read_area(asked)
+        made, _ = planner.make_plan(asked, area=area)
+        for line in described(made, planner.store_url(asked, area)):
+            out(line)
+        if out_ is not None:
+            from pipeline.store import Store
+
+            Store(str(out_.resolve().parent)).write(out_.name, made.model_dump_json(indent=1).encode())
+            out(f"plan: {out_}")
+
+
+def request(aoi: str, choices: Choices) -> Request:
+    """The request these options make, relative paths read from the current folder."""
+    from pipeline import request as requests
+
+    given: dict[str, Any] = {
+        "tile_px" if name == "tile" else name: getattr(choices, name) for name in choices.__dataclass_fields__
+    }
+    if given["weights"] is not None and len(given["weights"]) == 1:
+        given["weights"] = given["weights"][0]
+    return requests.make(aoi=aoi, base=Path.cwd(), **given)
+
+
+def described(plan: Plan, store: str) -> list[str]:
+    """A plan in a few lines."""
+    rows, columns = plan.grid.tile_shape
+    ny, nx = plan.grid.shape(10)
+    tiles = f"{rows} x {columns} tiles of {plan.grid.tile_px} px"
+    lines = [
+        f"{plan.name} {plan.year}" + (" (simulated)" if plan.simulated else ""),
+        f"  area      {plan.aoi_source}",
+        f"  grid      EPSG:{plan.grid.epsg}, {nx} x {ny} px of 10 m, {tiles}",
+        f"  catalogue {plan.catalog}",
+    ]
+    for sensor, title in (("landsat8", "Landsat 8"), ("sentinel2", "Sentinel-2")):
+        scenes = plan.of(sensor)  # type: ignore[arg-type]
+        span = f", {scenes[0].day} to {scenes[-1].day}" if scenes else ""
+        lines.append(f"  {title:<9} {len(scenes)} days{span}")
+    why: dict[str, int] = {}
+    for entry in plan.dropped:
+        why[entry.why] = why.get(entry.why, 0) + 1
+    lines += [f"  left out  {count} items: {reason}" for reason, count in sorted(why.items(), key=lambda e: -e[1])[:6]]
+    weights = ", ".join(f"{w.source} ({'with' if w.pan else 'without'} pan)" for w in plan.weights)
+    lines.append(
+        f"  method    {plan.options.method}" + (f", {weights}" if weights else "") + f", on {plan.options.device}"
+    )
+    lines.append(f"  store     {store}")
+    return lines

@@ -1,0 +1,135 @@
+"""The other commands: demo, train, up, down, catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.session import Talk, out, talking
+
+
+def demo(
+    *,
+    out_: Annotated[Path, Parameter(name="--out", help="Folder for the scenes, the cube and the pictures.")] = Path(
+        "demo"
+    ),
+    talk: Talk | None = None,
+) -> int:
+    """Fuse a simulated year on this machine and score it against the exact truth: no account, no network.
+
+    Writes a year of simulated Landsat 8 and Sentinel-2 products, serves them as a STAC catalogue on loopback, runs the
+    flow on a local Dask cluster, and prints what each method got right. Run it again to see it resume.
+
+    For example:
+
+    ```
+    marstfn demo
+    marstfn demo --out /tmp/demo
+    ```
+    """
+    with talking(talk) as display:
+        from flows.demo import demo as show
+
+        return show(out_, display)
+
+
+def train(
+    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True, help="Arguments of `python -m marstfn.train`.")],
+) -> int:
+    """Make training samples and train the network; the same as `python -m marstfn.train`.
+
+    For example:
+
+    ```
+    marstfn train --help
+    ```
+    """
+    from marstfn.train import main
+
+    return main(list(arguments)) or 0
+
+
+def up(
+    *,
+    port: Annotated[int | None, Parameter(help="Port of the server; default 4200, or a free one.")] = None,
+    talk: Talk | None = None,
+) -> None:
+    """Start a Prefect server and a worker on loopback, deploy fuse-year, and switch to a Prefect profile of its own.
+
+    Your other profiles stay as they are; `marstfn down` takes everything back. Calling it twice does no harm.
+    The worker sees the MARSTFN_... variables of this shell, and relative paths typed into the Prefect page are read
+    from this folder.
+
+    For example:
+
+    ```
+    marstfn up
+    ```
+    """
+    with talking(talk) as display:
+        import os
+
+        from flows import services
+
+        state = services.up(port=port, say=lambda text: display.say(text))
+        for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PLUGINS_ENABLED"):
+            if os.environ.get(name):
+                display.say(
+                    f"[yellow]note[/] {name} is set in this shell and wins over the profile: unset it", always=True
+                )
+        out(f"Prefect page: {state.ui}")
+        out(f"logs:         {services.home() / 'logs'}")
+        out("next:         prefect deployment run fuse-year --param aoi=hailar.geojson --watch")
+        out("stop:         marstfn down")
+
+
+def down(
+    *,
+    keep_history: Annotated[bool, Parameter(negative=(), help="Keep the database of runs for the next `up`.")] = False,
+    talk: Talk | None = None,
+) -> None:
+    """Stop the server and worker that `up` started and restore the Prefect profile that was active before.
+
+    Only processes that `up` started are ended. Removes the server's database and logs as well; cubes stay.
+
+    For example:
+
+    ```
+    marstfn down
+    ```
+    """
+    with talking(talk) as display:
+        from flows import services
+
+        if not services.down(keep=keep_history, say=lambda text: display.say(text)):
+            out("nothing was running")
+
+
+def catalogue(
+    folder: Path,
+    *,
+    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    talk: Talk | None = None,
+) -> None:
+    """Serve a folder of scenes (such as demo/scenes) as a STAC catalogue on loopback, until interrupted.
+
+    For example:
+
+    ```
+    marstfn catalogue demo/scenes --port 8080
+    marstfn run demo/demo.geojson --catalog simulated@http://127.0.0.1:8080
+    ```
+
+    Args:
+        folder: A folder as `marstfn demo` writes it.
+    """
+    with talking(talk):
+        from threading import Event
+
+        from pipeline.demo.server import serve
+
+        with serve(folder, port=port) as server:
+            out(f"catalogue: simulated@{server.url}")
+            Event().wait()
