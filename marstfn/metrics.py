@@ -86,7 +86,7 @@ def r2(prediction: Floats, truth: Floats, mask: Mask | None = None) -> float:
     """Coefficient of determination of the prediction, mean over bands (1 perfect, below 0 worse than the mean)."""
     x, y = _scored(prediction, truth, mask)
     spread = np.sum((y - y.mean(1, keepdims=True)) ** 2, axis=1)
-    if (spread == 0).any():
+    if (np.ptp(y, axis=1) == 0).any():
         raise ValueError("the truth is constant in a band: R2 has no meaning there")
     return float(np.mean(1 - np.sum((x - y) ** 2, axis=1) / spread))
 
