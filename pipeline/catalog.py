@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import pystac_client
@@ -17,12 +16,10 @@ from urllib3 import Retry
 
 from pipeline.errors import CatalogError
 from pipeline.events import Listener, Note, silent
+from pipeline.facts import Item
 from pipeline.profiles import Role, Source
 
 log = logging.getLogger(__name__)
-
-Item = Mapping[str, Any]
-"""A STAC item as JSON, as the catalogue served it."""
 
 PAGE = 100
 """Items asked for in one page: larger pages time out on public servers."""
@@ -95,26 +92,11 @@ def search(
     return Found(source, {role: tuple(items.values()) for role, items in found.items()}, notes)
 
 
-def solar_day(moment: datetime, longitude: float) -> date:
-    """Local date of an overpass at `longitude` degrees, by whole hours of 15 degrees as in odc-stac."""
-    return (moment.astimezone(UTC) + timedelta(hours=int(longitude / 15))).date()
-
-
 def solar_interval(first: date, last: date, longitude: float) -> tuple[datetime, datetime]:
     """UTC moments at which solar day `first` begins and solar day `last` ends at `longitude` degrees."""
     shift = timedelta(hours=int(longitude / 15))
     midnight = time(tzinfo=UTC)
     return datetime.combine(first, midnight) - shift, datetime.combine(last + timedelta(days=1), midnight) - shift
-
-
-def acquired(item: Item) -> datetime:
-    """Acquisition time (UTC) of an item: `datetime`, or `start_datetime` where that is null."""
-    properties = item["properties"]
-    text = properties.get("datetime") or properties.get("start_datetime")
-    if not text:
-        raise CatalogError(f"item {item['id']} has neither datetime nor start_datetime; it has no place in a year")
-    moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _months(first: date, last: date) -> Iterator[tuple[date, date]]:

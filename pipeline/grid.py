@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from affine import Affine
 from odc.geo import CRS, wh_
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
-from affine import Affine
 
 from pipeline.errors import PlanError
 
@@ -91,7 +91,9 @@ class Grid:
         if self.tile_px % 6 or self.tile_px < 60:
             raise PlanError(f"tile side {self.tile_px} px is not a multiple of 6 px of at least 60; choose e.g. 480")
         if self.columns < 1 or self.rows < 1:
-            raise PlanError(f"grid of {self.columns} x {self.rows} cells is empty; the area must hold at least one cell")
+            raise PlanError(
+                f"grid of {self.columns} x {self.rows} cells is empty; the area must hold at least one cell"
+            )
 
     @classmethod
     def covering(cls, area: Geometry, *, tile_px: int = 480, epsg: int | None = None) -> Grid:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
+from odc.geo.geom import Geometry
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.grid import Grid
+from pipeline.grid import Grid, Tile
 
 FORMAT = "1"
 """Version of the plan and of the cube it leads to; checked on open and on resume."""
@@ -106,6 +107,11 @@ class Plan(Frozen):
     """GeoJSON geometry, longitude/latitude WGS 84."""
     aoi_source: str
     year: int
+    first: date | None = None
+    last: date | None = None
+    """First and last solar day asked for; None: of the year."""
+    max_cloud: float = 100.0
+    """Items with more reported cloud (percent) were left out."""
     grid: Grid
     catalog: str
     """`PROFILE` or `PROFILE@URL`."""
@@ -126,6 +132,11 @@ class Plan(Frozen):
     def of(self, sensor: SensorName) -> tuple[Scene, ...]:
         """The scenes of one sensor, in order of time."""
         return tuple(s for s in self.scenes if s.sensor == sensor)
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The tiles that meet the area of interest, in row-major order: what a run makes."""
+        return tuple(self.grid.tiles(Geometry(self.aoi, "EPSG:4326")))
 
     @property
     def has_pan(self) -> bool:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import logging
 import os
 import platform
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import pystac
 
-from marstfn import weights as weights_files
 from pipeline import aoi as areas
-from pipeline import catalog, profiles, scenes, settings
+from pipeline import catalog, items, profiles, scenes, settings, supply, trained
 from pipeline.aoi import AOI
-from pipeline.errors import CatalogError, PlanError, WeightsError
+from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, silent
 from pipeline.grid import CELL, Grid
-from pipeline.plan import Options, Plan, WeightsRef, fingerprint
-from pipeline.profiles import Source
+from pipeline.outlook import outlook, summary, worker_mb
+from pipeline.plan import FORMAT, Options, Plan, WeightsRef
 from pipeline.request import Request
-
-log = logging.getLogger(__name__)
 
 TILE_SIDES = (480, 240, 120, 60)
 """Tile sides in 10 m pixels, the default first; a smaller one serves an area that would not fill 4 tiles."""
+
+MAX_WORKER_MB = 3000.0
+"""Expected peak of a fusing worker beyond which a tile side is refused."""
 
 LIBRARIES = ("marstfn", "numpy", "scipy", "torch", "rasterio", "odc-geo", "odc-loader", "odc-stac", "xarray", "zarr")
 
@@ -50,38 +45,74 @@ def make_plan(
     chosen = defaults or settings.load()
     area = area or read_area(request, chosen)
     source = profiles.resolve(request.catalog)
-    # before the search: what is wrong with files or options is told at once
-    offered = _weights(request)
+    # before the search: what is wrong with weights or options is told at once
+    offered = _offered(request)
+    options = _options(request, offered)
     grid = covering(area, request.tile_px, max((w.patch for w in offered), default=60))
+    _check_memory(grid, options, offered)
     wanted = scenes.Wanted(area.polygon.geom, request.first, request.last, grid.epsg, request.max_cloud)
-    patience = patience or catalog.Patience(answer=chosen.timeout)
-    found = catalog.search(
-        source, area.polygon.geom.bounds, request.first, request.last, patience=patience, listener=listener
-    )
-    for note in found.notes:
-        listener(Note("catalog", note))
-    selection = scenes.choose(found.items, source, wanted)
-    _check_both(selection, found, request, source, wanted, patience)
-    items = collection(selection.items, source)
-    has_pan = any(s.pan_items for s in selection.scenes)
+    selection = supply.find(source, wanted, patience or catalog.Patience(answer=chosen.timeout), listener)
+    frozen = items.collection(selection.items, source)
     plan = Plan(
         name=area.name,
         aoi=area.geojson,
         aoi_source=area.source,
         year=request.year,
+        first=request.first,
+        last=request.last,
+        max_cloud=request.max_cloud,
         grid=grid,
         catalog=source.label,
         scenes=selection.scenes,
         radiometry=dict(selection.radiometry),
         dropped=selection.dropped,
-        weights=_used(offered, request, has_pan),
-        options=_options(request, offered),
-        items_sha256=items_sha256(items),
-        simulated=all(is_simulated(item) for item in selection.items),
+        weights=trained.used(offered, selection.scenes),
+        options=options,
+        items_sha256=items.sha256(frozen),
+        simulated=all(items.is_simulated(item) for item in selection.items),
         versions=versions(),
     )
-    listener(Note("plan", f"{plan.name} {plan.year}: {len(plan.scenes)} scenes in {_tiles(plan.grid)} tiles", plan))
-    return plan, items
+    listener(Note("plan", summary(plan), outlook(plan)))
+    return plan, frozen
+
+
+def contradictions(plan: Plan, request: Request, area: AOI) -> list[str]:
+    """What `request` asks otherwise than `plan` has it; empty where the plan may be gone on with. Needs no network.
+
+    What a request leaves to be decided (tile side, threads, device) contradicts nothing.
+    """
+    offered = _offered(request)
+    options = _options(request, offered)
+    asked: dict[str, tuple[Any, Any]] = {
+        "format": (FORMAT, plan.format),
+        "area of interest": (area.geojson, plan.aoi),
+        "year": (request.year, plan.year),
+        "first day": (request.first, plan.first),
+        "last day": (request.last, plan.last),
+        "max_cloud": (request.max_cloud, plan.max_cloud),
+        "catalog": (profiles.resolve(request.catalog).label, plan.catalog),
+        "tile_px": (request.tile_px or plan.grid.tile_px, plan.grid.tile_px),
+        "weights": (tuple(w.sha256 for w in trained.used(offered, plan.scenes)), tuple(w.sha256 for w in plan.weights)),
+    }
+    decided = {"threads": request.threads == 0, "device": request.device == "auto"}
+    for name in Options.model_fields:
+        if not decided.get(name, False):
+            asked[name] = (getattr(options, name), getattr(plan.options, name))
+    return [
+        f"{name}: the plan has {_brief(has)}, asked is {_brief(wants)}"
+        for name, (wants, has) in asked.items()
+        if wants != has
+    ]
+
+
+def drift(plan: Plan) -> list[str]:
+    """Libraries whose version differs from the one the plan was made with: results may differ in the last digit."""
+    here = versions()
+    return [
+        f"{name} {plan.versions[name]} -> {here.get(name)}"
+        for name in plan.versions
+        if here.get(name) != plan.versions[name]
+    ]
 
 
 def read_area(request: Request, defaults: settings.Settings | None = None) -> AOI:
@@ -129,41 +160,6 @@ def _at_least(grid: Grid, cells: int) -> Grid:
     return Grid(grid.epsg, left, top, grid.columns + east, grid.rows + south, grid.tile_px)
 
 
-def collection(items: Iterable[Mapping[str, Any]], source: Source) -> pystac.ItemCollection:
-    """The items as frozen beside the plan: only the assets a run reads, hrefs without signatures."""
-    kept = []
-    for item in items:
-        product = source.profile.product_of(item.get("collection"))
-        keys = set(product.keys if product else item["assets"])
-        assets = {k: {**a, "href": unsigned(a["href"])} for k, a in item["assets"].items() if k in keys}
-        links = [link for link in item.get("links", []) if link.get("rel") == "self"]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pystac warns about hrefs its storage extension cannot parse
-            kept.append(pystac.Item.from_dict({**item, "assets": assets, "links": links}))
-    kept.sort(key=lambda i: i.id)
-    return pystac.ItemCollection(kept, clone_items=False)
-
-
-def items_sha256(items: pystac.ItemCollection) -> str:
-    """Hash of an item collection, the same before and after it is written to JSON and read back."""
-    return fingerprint(json.loads(json.dumps([item.to_dict(transform_hrefs=False) for item in items])))
-
-
-def unsigned(href: str) -> str:
-    """`href` without a signature or token that a catalogue may have put into its query."""
-    parts = urlsplit(href)
-    secrets = {"sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token"}
-    if not secrets & {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}:
-        return href
-    return urlunsplit(parts._replace(query=""))
-
-
-def is_simulated(item: Mapping[str, Any]) -> bool:
-    """Whether an item says that it is simulated."""
-    properties = item["properties"]
-    return properties.get("simulated", properties.get("marstfn:simulated")) is True
-
-
 def versions() -> dict[str, str]:
     """Versions of the libraries that shape the result, and of GDAL and Python (major.minor)."""
     import rasterio
@@ -172,48 +168,25 @@ def versions() -> dict[str, str]:
     return found | {"gdal": rasterio.__gdal_version__, "python": ".".join(platform.python_version_tuple()[:2])}
 
 
-def _weights(request: Request) -> tuple[WeightsRef, ...]:
-    """The sets of weights the request names, checked, by content; none for methods that need none."""
-    if request.method != "network":
-        return ()
-    names = [request.weights] if isinstance(request.weights, str) else request.weights
-    names = list(weights_files.SHIPPED) if names == ["auto"] else names
-    refs = [_reference(name, request.base) for name in names]
-    if len({ref.pan for ref in refs}) < len(refs):
-        kind = "with" if refs[0].pan else "without"
-        raise WeightsError(f"weights {', '.join(names)} are both {kind} the panchromatic band; give one of each kind")
-    if len({ref.patch for ref in refs}) > 1:
-        sides = ", ".join(f"{ref.source}: {ref.patch} px" for ref in refs)
-        raise WeightsError(f"weights of one run must have one patch side ({sides}); give sets trained alike")
-    return tuple(sorted(refs, key=lambda ref: not ref.pan))
+def _offered(request: Request) -> tuple[WeightsRef, ...]:
+    return trained.offered(request.weights, request.base) if request.method == "network" else ()
 
 
-def _reference(name: str, base: Path) -> WeightsRef:
-    place = name if name in weights_files.SHIPPED else _absolute(name, base)
-    try:
-        loaded = weights_files.load(place)
-    except (ValueError, OSError) as error:
-        raise WeightsError(f"{error} (nothing was planned)") from error
-    patch = loaded.config.patch
-    if patch % 6 or patch < 12:
-        raise WeightsError(
-            f"weights {name}: their patch side {patch} px is not a multiple of 6 px, so it does not fit the lattice; "
-            "nothing was planned. Use weights trained on another patch side"
-        )
-    return WeightsRef(source=place, sha256=loaded.sha256, pan=loaded.config.pan, patch=patch)
-
-
-def _used(offered: tuple[WeightsRef, ...], request: Request, has_pan: bool) -> tuple[WeightsRef, ...]:
-    """Of the weights offered those the scenes can feed; scenes without pan need a set without it."""
-    if request.method != "network":
-        return ()
-    used = tuple(ref for ref in offered if has_pan or not ref.pan)
-    if not used:
+def _check_memory(grid: Grid, options: Options, offered: tuple[WeightsRef, ...]) -> None:
+    """Refuse tiles that no ordinary worker can hold, before a worker dies of them."""
+    patch = max((w.patch for w in offered), default=60)
+    expected = worker_mb(grid, options.time_shard, options.batch, patch)
+    if expected > MAX_WORKER_MB:
+        fits = [
+            s
+            for s in TILE_SIDES
+            if worker_mb(replace(grid, tile_px=s), options.time_shard, options.batch, patch) <= MAX_WORKER_MB
+        ]
+        remedy = f"Choose a tile of at most {fits[0]} px" if fits else "Choose a smaller batch"
         raise PlanError(
-            f"weights {offered[0].source} need the panchromatic band, and the catalogue {request.catalog} has none for "
-            "this area and year; nothing was planned. Use marstfn-nopan (or auto), or a catalogue with Level-1 scenes"
+            f"tiles of {grid.tile_px} px and batches of {options.batch} would need about {expected:,.0f} MB in a "
+            f"worker, more than {MAX_WORKER_MB:,.0f} MB; nothing was planned. {remedy}"
         )
-    return used
 
 
 def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
@@ -251,60 +224,6 @@ def _device(request: Request) -> Any:
     return "cpu"  # mps only when asked for: it was not measured
 
 
-def _check_both(
-    selection: scenes.Chosen,
-    found: catalog.Found,
-    request: Request,
-    source: Source,
-    wanted: scenes.Wanted,
-    patience: catalog.Patience,
-) -> None:
-    """Raise CatalogError, with the months that do have scenes, unless both sensors have some."""
-    have = {s.sensor for s in selection.scenes}
-    missing = [role for role in ("sentinel2", "landsat8") if role not in have]
-    if not missing:
-        return
-    lines = []
-    for role in ("landsat8", "sentinel2"):
-        usable = scenes.months_of(selection.scenes, role)
-        if usable:
-            lines.append(f"{_TITLES[role]}: {', '.join(usable)}")
-            continue
-        returned = {i["id"] for i in found.items.get(role, ())}
-        why = Counter(d.why for d in selection.dropped if d.item in returned)
-        reasons = "; ".join(f"{count} x {text}" for text, count in why.most_common(3))
-        nearby = _nearby_months(role, request, source, wanted, patience)
-        lines.append(
-            f"{_TITLES[role]}: none from {request.first} to {request.last}"
-            + (f" ({reasons})" if reasons else "")
-            + (f", but in {nearby}" if nearby else ", nor in the years before and after")
-        )
-    raise CatalogError(
-        f"catalogue {source.label} has no {' and no '.join(_TITLES[role] for role in missing)} scenes for "
-        f"{request.year} that serve this area; both sensors are needed and nothing was planned. Months with scenes: "
-        f"{'. '.join(lines)}. Choose another year or dates, or check that longitude and latitude are not swapped"
-    )
-
-
-_TITLES = {"landsat8": "Landsat 8", "sentinel2": "Sentinel-2"}
-
-
-def _nearby_months(
-    role: str, request: Request, source: Source, wanted: scenes.Wanted, patience: catalog.Patience
-) -> str:
-    """Months from the year before to the year after in which `role` has usable scenes; empty if none."""
-    product = source.profile.product("landsat8" if role == "landsat8" else "sentinel2")
-    assert product is not None
-    from dataclasses import replace
-    from datetime import date
-
-    first, last = date(request.year - 1, 1, 1), date(request.year + 1, 12, 31)
-    only = replace(source, profile=replace(source.profile, products=(product,)))
-    found = catalog.search(only, wanted.area.bounds, first, last, patience=patience)
-    wider = replace(wanted, first=first, last=last, max_cloud=100.0)
-    return ", ".join(scenes.months_of(scenes.choose(found.items, only, wider).scenes, role))
-
-
-def _tiles(grid: Grid) -> int:
-    rows, columns = grid.tile_shape
-    return rows * columns
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

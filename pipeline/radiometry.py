@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from pipeline.errors import CatalogError
+from pipeline.facts import Item, processing_baseline, sun_elevation
 from pipeline.plan import Radiometry
 from pipeline.profiles import Product
-
-Item = Mapping[str, Any]
-"""A STAC item as JSON, as the catalogue served it."""
 
 LANDSAT_SCALE, LANDSAT_OFFSET = 2.75e-5, -0.2
 """Landsat Collection 2 Level-2 surface reflectance (USGS product guide LSDS-1618/1619)."""
@@ -89,30 +85,6 @@ def _sentinel2(item: Item, product: Product) -> Radiometry:
     offset = BOA_ADD_OFFSET if baseline >= (4, 0) else 0.0
     text = f"{baseline[0]:02d}.{baseline[1]:02d}"
     return Radiometry(scale=SENTINEL_SCALE, offset=offset, nodata=0, rule=f"processing baseline {text}")
-
-
-def processing_baseline(item: Item) -> tuple[int, int] | None:
-    """Sentinel-2 processing baseline, e.g. (5, 11), from the properties or the product name; None if unknown."""
-    properties = item["properties"]
-    for key in ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline"):
-        match = re.fullmatch(r"(\d{1,2})\.(\d{1,2})", str(properties.get(key, "")))
-        if match:
-            return int(match[1]), int(match[2])
-    for key in ("s2:product_uri", "sentinel:product_id"):
-        match = re.search(r"_N(\d{2})(\d{2})_", str(properties.get(key, "")))
-        if match:
-            return int(match[1]), int(match[2])
-    return None
-
-
-def sun_elevation(item: Item) -> float | None:
-    """Sun elevation in degrees at the centre of the scene, or None where the item does not say."""
-    properties = item["properties"]
-    if properties.get("view:sun_elevation") is not None:
-        return float(properties["view:sun_elevation"])
-    if properties.get("s2:mean_solar_zenith") is not None:
-        return 90.0 - float(properties["s2:mean_solar_zenith"])
-    return None
 
 
 def _stated(item: Item, product: Product) -> tuple[float, float, int] | None:

@@ -13,13 +13,22 @@ import shapely
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.catalog import acquired, solar_day
 from pipeline.errors import CatalogError
+from pipeline.facts import (
+    Item,
+    acquired,
+    cloud_cover,
+    datatake,
+    mgrs_tile,
+    platform,
+    processing_baseline,
+    solar_day,
+    sun_elevation,
+    zone,
+)
 from pipeline.plan import Dropped, Radiometry, Scene, SensorName
 from pipeline.profiles import Product, Role, Source
-from pipeline.radiometry import processing_baseline, radiometry, sun_elevation
-
-Item = Mapping[str, Any]
+from pipeline.radiometry import radiometry
 
 PLATFORMS: Mapping[Role, tuple[str, ...]] = {
     "landsat8": ("landsat-8",),
@@ -79,11 +88,6 @@ def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted)
     return Chosen(tuple(scenes), chosen, rules, tuple(sorted(dropped, key=lambda d: d.item)))
 
 
-def platform(item: Item) -> str:
-    """Platform in one spelling: `landsat-8`, `sentinel-2b`."""
-    return str(item["properties"].get("platform", "")).lower().replace("_", "-").replace(" ", "-")
-
-
 def _usable(
     items: Iterable[Item], product: Product, wanted: Wanted, dropped: list[Dropped], rules: dict[str, Radiometry]
 ) -> list[Item]:
@@ -117,8 +121,7 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
     name = platform(item)
     if name not in PLATFORMS[product.role]:
         return f"platform {name or 'unknown'}: only {', '.join(PLATFORMS[product.role])} is used"
-    needed = (*product.assets.values(), *((product.mask,) if product.mask else ()))
-    missing = [key for key in needed if not item["assets"].get(key, {}).get("href")]
+    missing = [key for key in product.keys if not item["assets"].get(key, {}).get("href")]
     if missing:
         return f"no asset {', '.join(missing)}"
     elevation = sun_elevation(item)
@@ -172,26 +175,6 @@ def _sentinel_key(item: Item) -> Hashable:
     strip_id = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
     strip = re.search(r"_S(\d{8}T\d{6})", str(strip_id))
     return platform(item), datatake(item), mgrs_tile(item), strip[1] if strip else ""
-
-
-def datatake(item: Item) -> str:
-    """Start of the datatake, YYYYMMDDThhmmss, from the datatake id or product name, else the item's own time."""
-    properties = item["properties"]
-    for key in ("s2:datatake_id", "eopf:datatake_id", "s2:product_uri"):
-        match = re.search(r"_(\d{8}T\d{6})_", str(properties.get(key, "")))
-        if match:
-            return match[1]
-    return f"{acquired(item):%Y%m%dT%H%M%S}"
-
-
-def mgrs_tile(item: Item) -> str:
-    """MGRS tile, e.g. 13TDE; empty where the item does not say."""
-    properties = item["properties"]
-    text = properties.get("s2:mgrs_tile") or str(properties.get("grid:code", "")).removeprefix("MGRS-")
-    if not text:
-        match = re.search(r"_T(\d{2}[A-Z]{3})_", f"_{properties.get('s2:product_uri', '')}_{item['id']}_")
-        text = match[1] if match else ""
-    return str(text)
 
 
 def _sentinel_rank(item: Item) -> tuple[Any, ...]:
@@ -269,33 +252,18 @@ def mosaic_order(items: Iterable[Item], epsg: int) -> list[Item]:
     passes: dict[str, list[float]] = defaultdict(list)
     members = list(items)
     for item in members:
-        passes[_overpass(item)].append(_cloud(item))
+        passes[_overpass(item)].append(cloud_cover(item))
 
     def order(item: Item) -> tuple[Any, ...]:
         name = _overpass(item)
         mean = sum(passes[name]) / len(passes[name])
-        return round(mean, 6), name, zone(item) != epsg % 100, _cloud(item), item["id"]
+        return round(mean, 6), name, zone(item) != epsg % 100, cloud_cover(item), item["id"]
 
     return sorted(members, key=order)
 
 
-def zone(item: Item) -> int | None:
-    """UTM zone of an item; Landsat counts it north (326xx) and Sentinel-2 south (327xx) of the equator alike."""
-    properties = item["properties"]
-    code = properties.get("proj:epsg") or str(properties.get("proj:code", "")).removeprefix("EPSG:")
-    if not code:
-        codes = (a.get("proj:code") or a.get("proj:epsg") for a in item["assets"].values())
-        code = str(next((c for c in codes if c), "")).removeprefix("EPSG:")
-    return int(code) % 100 if str(code).isdigit() and 32600 < int(code) < 32761 else None
-
-
 def _overpass(item: Item) -> str:
     return datatake(item) if platform(item).startswith("sentinel") else str(item["properties"].get("landsat:wrs_path"))
-
-
-def _cloud(item: Item) -> float:
-    value = item["properties"].get("eo:cloud_cover")
-    return 50.0 if value is None else float(value)
 
 
 def _all_distinct(items: Iterable[Item]) -> None:

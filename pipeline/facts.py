@@ -1,0 +1,93 @@
+"""What a STAC item says of itself, read alike from every catalogue's spelling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from pipeline.errors import CatalogError
+
+Item = Mapping[str, Any]
+"""A STAC item as JSON, as the catalogue served it."""
+
+
+def acquired(item: Item) -> datetime:
+    """Acquisition time (UTC) of an item: `datetime`, or `start_datetime` where that is null."""
+    properties = item["properties"]
+    text = properties.get("datetime") or properties.get("start_datetime")
+    if not text:
+        raise CatalogError(f"item {item['id']} has neither datetime nor start_datetime; it has no place in a year")
+    moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def solar_day(moment: datetime, longitude: float) -> date:
+    """Local date of an overpass at `longitude` degrees, by whole hours of 15 degrees as in odc-stac."""
+    return (moment.astimezone(UTC) + timedelta(hours=int(longitude / 15))).date()
+
+
+def platform(item: Item) -> str:
+    """Platform in one spelling: `landsat-8`, `sentinel-2b`."""
+    return str(item["properties"].get("platform", "")).lower().replace("_", "-").replace(" ", "-")
+
+
+def datatake(item: Item) -> str:
+    """Start of the datatake, YYYYMMDDThhmmss, from the datatake id or product name, else the item's own time."""
+    properties = item["properties"]
+    for key in ("s2:datatake_id", "eopf:datatake_id", "s2:product_uri"):
+        match = re.search(r"_(\d{8}T\d{6})_", str(properties.get(key, "")))
+        if match:
+            return match[1]
+    return f"{acquired(item):%Y%m%dT%H%M%S}"
+
+
+def mgrs_tile(item: Item) -> str:
+    """MGRS tile, e.g. 13TDE; empty where the item does not say."""
+    properties = item["properties"]
+    text = properties.get("s2:mgrs_tile") or str(properties.get("grid:code", "")).removeprefix("MGRS-")
+    if not text:
+        match = re.search(r"_T(\d{2}[A-Z]{3})_", f"_{properties.get('s2:product_uri', '')}_{item['id']}_")
+        text = match[1] if match else ""
+    return str(text)
+
+
+def zone(item: Item) -> int | None:
+    """UTM zone of an item; Landsat counts it north (326xx) and Sentinel-2 south (327xx) of the equator alike."""
+    properties = item["properties"]
+    code = properties.get("proj:epsg") or str(properties.get("proj:code", "")).removeprefix("EPSG:")
+    if not code:
+        codes = (a.get("proj:code") or a.get("proj:epsg") for a in item["assets"].values())
+        code = str(next((c for c in codes if c), "")).removeprefix("EPSG:")
+    return int(code) % 100 if str(code).isdigit() and 32600 < int(code) < 32761 else None
+
+
+def cloud_cover(item: Item) -> float:
+    """Reported cloud cover of the whole item in percent; 50 where it does not say."""
+    value = item["properties"].get("eo:cloud_cover")
+    return 50.0 if value is None else float(value)
+
+
+def processing_baseline(item: Item) -> tuple[int, int] | None:
+    """Sentinel-2 processing baseline, e.g. (5, 11), from the properties or the product name; None if unknown."""
+    properties = item["properties"]
+    for key in ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline"):
+        match = re.fullmatch(r"(\d{1,2})\.(\d{1,2})", str(properties.get(key, "")))
+        if match:
+            return int(match[1]), int(match[2])
+    for key in ("s2:product_uri", "sentinel:product_id"):
+        match = re.search(r"_N(\d{2})(\d{2})_", str(properties.get(key, "")))
+        if match:
+            return int(match[1]), int(match[2])
+    return None
+
+
+def sun_elevation(item: Item) -> float | None:
+    """Sun elevation in degrees at the centre of the scene, or None where the item does not say."""
+    properties = item["properties"]
+    if properties.get("view:sun_elevation") is not None:
+        return float(properties["view:sun_elevation"])
+    if properties.get("s2:mean_solar_zenith") is not None:
+        return 90.0 - float(properties["s2:mean_solar_zenith"])
+    return None

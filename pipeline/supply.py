@@ -1,0 +1,77 @@
+"""The scenes a catalogue supplies for an area and a year, or a clear word on what it lacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import date
+
+from pipeline import catalog, scenes
+from pipeline.errors import CatalogError
+from pipeline.events import Listener, Note, silent
+from pipeline.plan import SensorName
+from pipeline.profiles import Source
+
+
+def find(
+    source: Source, wanted: scenes.Wanted, patience: catalog.Patience, listener: Listener = silent
+) -> scenes.Chosen:
+    """The scenes of both sensors. Raises CatalogError, with the months that do have scenes, where one has none."""
+    search = _Search(source, patience, listener)
+    selection, found = search.choose(wanted)
+    for note in found.notes:
+        listener(Note("catalog", note))
+    _require_both(selection, found, wanted, search)
+    return selection
+
+
+_TITLES: dict[SensorName, str] = {"landsat8": "Landsat 8", "sentinel2": "Sentinel-2"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One way to search: source and patience stay, days and collections change."""
+
+    source: Source
+    patience: catalog.Patience
+    listener: Listener = silent
+
+    def choose(self, wanted: scenes.Wanted) -> tuple[scenes.Chosen, catalog.Found]:
+        bounds = wanted.area.bounds
+        found = catalog.search(
+            self.source, bounds, wanted.first, wanted.last, patience=self.patience, listener=self.listener
+        )
+        return scenes.choose(found.items, self.source, wanted), found
+
+    def nearby(self, sensor: SensorName, wanted: scenes.Wanted) -> str:
+        """The months from the year before to the year after in which `sensor` has usable scenes; empty if none."""
+        products = tuple(p for p in self.source.profile.products if p.role == sensor)
+        only = replace(self.source, profile=replace(self.source.profile, products=products))
+        year = wanted.first.year
+        wider = replace(wanted, first=date(year - 1, 1, 1), last=date(year + 1, 12, 31), max_cloud=100.0)
+        selection, _ = _Search(only, self.patience).choose(wider)
+        return ", ".join(scenes.months_of(selection.scenes, sensor))
+
+
+def _require_both(selection: scenes.Chosen, found: catalog.Found, wanted: scenes.Wanted, search: _Search) -> None:
+    """Raise CatalogError, with the months that do have scenes, unless both sensors have some."""
+    missing = [title for sensor, title in _TITLES.items() if not scenes.months_of(selection.scenes, sensor)]
+    if not missing:
+        return
+    lines = []
+    for sensor, title in _TITLES.items():
+        usable = scenes.months_of(selection.scenes, sensor)
+        if usable:
+            lines.append(f"{title}: {', '.join(usable)}")
+            continue
+        returned = {i["id"] for i in found.items.get(sensor, ())}
+        why = Counter(d.why for d in selection.dropped if d.item in returned).most_common(3)
+        reasons = f" ({'; '.join(f'{count} x {text}' for text, count in why)})" if why else ""
+        nearby = search.nearby(sensor, wanted)
+        elsewhere = f"but in {nearby}" if nearby else "nor in the years before and after"
+        lines.append(f"{title}: none from {wanted.first} to {wanted.last}{reasons}, {elsewhere}")
+    raise CatalogError(
+        f"catalogue {search.source.label} has no {' and no '.join(missing)} scenes from {wanted.first} to "
+        f"{wanted.last} that serve this area; both sensors are needed and nothing was planned. Months with scenes: "
+        f"{'. '.join(lines)}. Choose another year or dates, or check that longitude and latitude are not swapped"
+    )
