@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pystac
 import xarray as xr
 
 from marstfn.bands import BANDS
-from pipeline import cube, ledger
+from pipeline import cube, items, ledger
 from pipeline.grid import Grid
+from pipeline.ingest import ingest_fingerprint
 from pipeline.plan import Options, Plan, Radiometry, Scene, WeightsRef
 from pipeline.store import FUSED, INPUTS, ITEMS, PLAN, Store
 
@@ -26,7 +30,7 @@ def plan(**changes: object) -> Plan:
         *(_scene("sentinel2", "sentinel-2a", date(YEAR, 1, 10) + timedelta(days=30 * k), 2, 55) for k in range(11)),
         _scene("sentinel2", "sentinel-2b", date(YEAR, 5, 28), 2, 55),
     ]
-    items = [name for scene in scenes for name in scene.items]
+    names = [name for scene in scenes for name in scene.items]
     values: dict[str, object] = {
         "name": "small",
         "aoi": {"type": "Polygon", "coordinates": [LON_LAT]},
@@ -35,14 +39,27 @@ def plan(**changes: object) -> Plan:
         "grid": GRID,
         "catalog": "simulated@http://127.0.0.1:1",
         "scenes": tuple(sorted(scenes, key=lambda s: s.time)),
-        "radiometry": {name: Radiometry(scale=1e-4, offset=-0.1, nodata=0, rule="test") for name in items},
+        "radiometry": {name: Radiometry(scale=1e-4, offset=-0.1, nodata=0, rule="test") for name in names},
         "weights": (WeightsRef(source="marstfn-nopan", sha256="0" * 64, pan=False, patch=60),),
         "options": Options(time_shard=8),
-        "items_sha256": "1" * 64,
+        "items_sha256": items.sha256(collection(sorted(scenes, key=lambda s: s.time))),
         "simulated": True,
         "versions": {"numpy": np.__version__},
     }
     return Plan(**(values | changes))  # type: ignore[arg-type]
+
+
+def collection(scenes: Iterable[Scene]) -> pystac.ItemCollection:
+    """An item, without assets, for each acquisition."""
+    ring = {"type": "Polygon", "coordinates": [LON_LAT]}
+    box = [120.2513, 49.2504, 120.2673, 49.26]
+    return pystac.ItemCollection(
+        [
+            pystac.Item(name, ring, box, scene.time, {"platform": scene.platform})
+            for scene in scenes
+            for name in scene.items
+        ]
+    )
 
 
 def _scene(sensor: str, platform: str, day: date, hour: int, minute: int) -> Scene:
@@ -83,7 +100,7 @@ def write(folder: Path, a_plan: Plan | None = None, *, status: str = "complete")
     """The store of a finished run in `folder`, through the cube's and the ledger's own writers."""
     made, store = a_plan or plan(), Store(str(folder))
     store.write(PLAN, made.model_dump_json(indent=1).encode())
-    store.write(ITEMS, b'{"type": "FeatureCollection", "features": []}')
+    store.write(ITEMS, json.dumps(collection(made.scenes).to_dict()).encode())
     cube.create_inputs(made, store)
     cube.create_fused(made, store)
     _write_inputs(store, made)
@@ -124,5 +141,6 @@ def _write_inputs(store: Store, a_plan: Plan) -> None:
                     a_plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution
                 )
                 checksums[tile.name] |= ledger.checksum(store, objects)
-    for name, found in checksums.items():
-        ledger.write(store, ledger.Record("ingest", name, "e" * 64, found, seconds=1.0))
+    for tile in a_plan.grid.tiles():
+        record = ledger.Record("ingest", tile.name, ingest_fingerprint(a_plan, tile), checksums[tile.name], seconds=1.0)
+        ledger.write(store, record)
