@@ -4,7 +4,8 @@ The land is a pure function of absolute UTM metres and the day; each sensor look
 band-passes, noise, registration error and sky. What comes of it is to be marked as simulated wherever it is shown.
 """
 
-from marstfn.simulate.scene import AssetSpec, Simulation
+from marstfn.simulate.products import AssetSpec
+from marstfn.simulate.scene import Simulation
 from marstfn.simulate.style import HELD_BACK, VARIED, Style
 from marstfn.simulate.weather import Sky
 from marstfn.simulate.year import Acquisition, Conditions

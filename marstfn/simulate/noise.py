@@ -60,7 +60,7 @@ def quantile(weights: tuple[float, ...], p: float) -> float:
 @lru_cache(maxsize=32)
 def _sorted(weights: tuple[float, ...]) -> F64:
     # positions far apart and incommensurable with the scale are independent draws
-    at = np.arange(256) * 7919.3
+    at: F64 = np.arange(256, dtype=np.float64) * 7919.3
     sample = fractal(20160229, at, -at, tuple(1000.0 for _ in weights), weights)
     table: F64 = np.sort(sample.ravel()).astype(np.float64)
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def kernel(sigma: float, shift: float) -> tuple[int, tuple[float, ...]]:
     first = math.floor((shift - REACH * sigma) / CELL)
     last = math.ceil((shift + REACH * sigma) / CELL)
     edges = [math.erf((k * CELL - shift) / (sigma * 2**0.5)) / 2 for k in range(first, last + 1)]
-    raw = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    raw = [b - a for a, b in pairwise(edges)]
     total = sum(raw)
     counts = [round(w / total * 2**20) for w in raw]
     counts[counts.index(max(counts))] += 2**20 - sum(counts)
@@ -74,3 +75,16 @@ def averaged(surface: F32) -> F32:
     """Mean over 2 x 2 cells: (h, w) of 5 m to (h / 2, w / 2) of 10 m, float32."""
     rows = surface[0::2] + surface[1::2]
     return np.asarray((rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25))
+
+
+def doubled(coarse: F32) -> F32:
+    """Bilinear to half the pixel size, (h, w) to (2h, 2w) float32; the outermost pixels repeat the edge."""
+    return np.ascontiguousarray(_doubled_down(np.ascontiguousarray(_doubled_down(coarse).T)).T)
+
+
+def _doubled_down(coarse: F32) -> F32:
+    padded = np.concatenate([coarse[:1], coarse, coarse[-1:]])
+    out = np.empty((2 * len(coarse), coarse.shape[1]), np.float32)
+    out[0::2] = np.float32(0.25) * padded[:-2] + np.float32(0.75) * padded[1:-1]
+    out[1::2] = np.float32(0.75) * padded[1:-1] + np.float32(0.25) * padded[2:]
+    return out

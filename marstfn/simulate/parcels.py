@@ -108,7 +108,7 @@ def _cut(at: F32, width: F32, hashed: U32) -> tuple[np.ndarray, F32, F32]:
     k = np.floor(position).astype(np.int32)
 
     def start(index: np.ndarray) -> F32:
-        return index + jitter * (uniform(mixed(hashed, index)) - np.float32(0.5))
+        return np.asarray(index + jitter * (uniform(mixed(hashed, index)) - np.float32(0.5)), np.float32)
 
     lower = start(k)
     k = k - (position < lower)

@@ -30,20 +30,20 @@ class Crop:
     emergence: float = 0.0
     straw: float = 0.0
     """Dry cover left after harvest."""
-    spectrum: tuple[float, ...] = (0.024, 0.058, 0.026, 0.46, 0.19, 0.085)
+    spectrum: tuple[float, ...] = (0.024, 0.058, 0.026, 0.46, 0.18, 0.080)
     flower: float = 0.0
     """Days of the year on which flowers are at their peak (0: none to be seen from above)."""
 
 
 GROWN = {
-    "winter wheat": Crop(100, 9, 180, 6, 203, 0.95, 0.28, -72, 0.55, (0.024, 0.055, 0.026, 0.47, 0.18, 0.08)),
-    "winter rape": Crop(88, 8, 176, 7, 196, 0.95, 0.50, -108, 0.45, (0.026, 0.066, 0.030, 0.50, 0.21, 0.09), 124),
-    "spring barley": Crop(122, 7, 192, 6, 212, 0.92, 0, 95, 0.5, (0.026, 0.060, 0.030, 0.44, 0.20, 0.09)),
-    "maize": Crop(166, 7, 256, 9, 270, 0.95, 0, 138, 0.4, (0.022, 0.056, 0.024, 0.46, 0.20, 0.085)),
-    "beet": Crop(160, 8, 330, 14, 287, 0.95, 0, 125, 0.15, (0.026, 0.066, 0.028, 0.54, 0.19, 0.075)),
-    "soybean": Crop(174, 7, 252, 6, 272, 0.94, 0, 148, 0.3, (0.024, 0.068, 0.028, 0.56, 0.22, 0.095)),
+    "winter wheat": Crop(100, 9, 180, 6, 203, 0.95, 0.42, -78, 0.55, (0.020, 0.050, 0.022, 0.46, 0.16, 0.07)),
+    "winter rape": Crop(88, 8, 176, 7, 196, 0.95, 0.50, -108, 0.45, (0.026, 0.068, 0.030, 0.52, 0.22, 0.09), 124),
+    "spring barley": Crop(122, 7, 192, 6, 212, 0.92, 0, 95, 0.5, (0.025, 0.060, 0.029, 0.42, 0.19, 0.085)),
+    "maize": Crop(166, 7, 256, 9, 270, 0.95, 0, 138, 0.4, (0.021, 0.054, 0.024, 0.44, 0.19, 0.08)),
+    "beet": Crop(160, 8, 330, 14, 287, 0.95, 0, 125, 0.15, (0.026, 0.070, 0.028, 0.58, 0.19, 0.075)),
+    "soybean": Crop(174, 7, 252, 6, 272, 0.94, 0, 148, 0.3, (0.024, 0.070, 0.028, 0.59, 0.23, 0.10)),
     "potato": Crop(158, 6, 236, 7, 254, 0.92, 0, 138, 0.1, (0.026, 0.064, 0.030, 0.50, 0.20, 0.085)),
-    "grassland": Crop(92, 14, 300, 18, 999, 0.88, 0.5, -200, 0, (0.028, 0.070, 0.036, 0.42, 0.21, 0.10)),
+    "grassland": Crop(92, 14, 312, 18, 999, 0.90, 0.62, -200, 0, (0.028, 0.070, 0.036, 0.42, 0.21, 0.10)),
     "fallow": Crop(130, 20, 250, 20, 999, 0.45, 0.12, -200, 0, (0.036, 0.075, 0.060, 0.34, 0.24, 0.13)),
 }
 FLOWERS = np.array((0.012, 0.075, 0.085, 0.02, 0.02, 0.01), np.float32)
@@ -85,7 +85,7 @@ def states(parcels: U32, day: date, style: Style) -> States:
     late_next = style.season_shift + spread * normal(mixed(parcels, 103, day.year + 1)).astype(np.float64)
     green, growth, dry, tilled = (np.zeros(len(parcels)) for _ in range(4))
     spectrum = np.zeros((6, len(parcels)))
-    tint = 1 + 0.06 * normal(mixed(parcels, 104, np.arange(6)[:, None])).astype(np.float64)
+    tint = 1 + 0.09 * normal(mixed(parcels, 104, np.arange(6)[:, None])).astype(np.float64)
     free = np.zeros(len(parcels), bool)
     passes = ((this, late, float(doy)), (following, late_next, float(doy - _year_days(day.year))))
     for grown, shifts, since in passes:
@@ -120,7 +120,7 @@ class _Stage:
 
 
 def _stage(crop: Crop, name: str, parcels: U32, since: float, shift: F64, year: int) -> _Stage:
-    """One crop's season at day `since` of its harvest year; `present` where it, not its neighbour year, has the land."""
+    """One crop's season at day `since` of its harvest year; `present` where it has the land."""
     t = since - shift
     if name in ("grassland", "fallow"):
         # permanent cover: only the calendar year's own curve counts
@@ -153,7 +153,7 @@ def _stage(crop: Crop, name: str, parcels: U32, since: float, shift: F64, year: 
     after = since - harvest
     stubble = since < plough
     volunteers = 0.04 + 0.22 * lag * np.clip(after / 40, 0, 1)
-    catch = uniform(mixed(parcels, 108, year)) < 0.35
+    catch = uniform(mixed(parcels, 108, year)) < 0.65
     sown = np.where(catch & (plough < 255), 0.65 * _rise(since - plough, 30, 6), 0.03)
     sown = np.where(since < end, sown, 0.05)
     green = np.where(standing, green, np.where(stubble, volunteers, sown))

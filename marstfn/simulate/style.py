@@ -27,19 +27,19 @@ class Style:
     """Parameters of a simulated land and of the sensors that look at it; lengths in metres, rates in 0..1."""
 
     # land
-    parcel: float = 170.0
+    parcel: float = 140.0
     """Typical side of a parcel."""
     block: float = 900.0
     """Spacing of the farm blocks that share one parcel orientation."""
     warp: float = 45.0
     """Amplitude by which boundaries bend."""
-    crops: tuple[float, ...] = (0.26, 0.09, 0.08, 0.20, 0.07, 0.08, 0.05, 0.14, 0.03)
+    crops: tuple[float, ...] = (0.28, 0.09, 0.06, 0.19, 0.07, 0.06, 0.05, 0.18, 0.02)
     """Shares of `CROPS` (normalised when used)."""
     texture: float = 1.0
     """Strength of variation inside parcels."""
-    woodland: float = 0.10
+    woodland: float = 0.12
     water: float = 0.02
-    hedges: float = 0.25
+    hedges: float = 0.35
     """Share of blocks whose parcels are lined by trees."""
     villages: float = 0.5
     """Chance that a village stands on a 2.4 km cell."""
@@ -53,7 +53,7 @@ class Style:
     # optics: standard deviation of the Gaussian PSF, detector included
     psf_msi10: float = 5.2
     psf_msi20: float = 9.2
-    psf_oli: float = 11.5
+    psf_oli: float = 12.0
     psf_pan: float = 6.5
     # errors of the products
     noise_msi: float = 0.0022
@@ -62,13 +62,15 @@ class Style:
     shift_msi: float = 2.0
     """Standard deviation of the registration error of a scene, each axis."""
     shift_oli: float = 4.0
-    gain: float = 0.015
+    gain: float = 0.018
     """Standard deviation of the relative radiometric error, each scene and band."""
     offset: float = 0.003
-    oli_swir: float = -0.02
+    oli_swir: float = -0.05
     """Systematic relative offset of Landsat's SWIR against Sentinel-2's after the band-pass adjustment."""
     greenness: float = 1.0
     """Strength of the land-cover dependent band-pass residual."""
+    structure: float = 0.014
+    """Standard deviation, among parcels and passes, of the relative brightness change with the angle of view."""
     # atmosphere and masks
     cloudiness: float = 0.47
     """Mean cloud cover over the year."""
@@ -102,7 +104,7 @@ Ranges = tuple[tuple[float, float], ...]
 
 VARIED: Mapping[str, Ranges] = MappingProxyType(
     {
-        "parcel": ((110.0, 230.0),),
+        "parcel": ((90.0, 210.0),),
         "block": ((600.0, 1200.0),),
         "warp": ((15.0, 80.0),),
         "texture": ((0.6, 1.5),),
@@ -121,10 +123,11 @@ VARIED: Mapping[str, Ranges] = MappingProxyType(
         "noise_oli": ((0.0010, 0.0028),),
         "shift_msi": ((0.5, 2.5),),
         "shift_oli": ((1.0, 5.0),),
-        "gain": ((0.005, 0.02),),
+        "gain": ((0.008, 0.025),),
         "offset": ((0.001, 0.004),),
-        "oli_swir": ((-0.05, 0.01),),
+        "oli_swir": ((-0.12, 0.02),),
         "greenness": ((0.0, 1.5),),
+        "structure": ((0.006, 0.022),),
         "cloudiness": ((0.40, 0.55),),
         "haze": ((0.1, 0.4),),
         "haze_amount": ((0.02, 0.08),),
@@ -132,11 +135,11 @@ VARIED: Mapping[str, Ranges] = MappingProxyType(
         "commission": ((0.01, 0.04),),
     }
 )
-"""Ranges that training draws from, uniformly; crop shares are drawn from a Dirichlet distribution around the default's."""
+"""Ranges that training draws from, uniformly; crop shares are Dirichlet around the default's."""
 
 HELD_BACK: Mapping[str, Ranges] = MappingProxyType(
     {
-        "parcel": ((75.0, 100.0), (245.0, 330.0)),
+        "parcel": ((62.0, 82.0), (225.0, 300.0)),
         "psf_msi10": ((4.2, 4.5), (5.9, 6.3)),
         "psf_oli": ((8.8, 9.8), (13.8, 15.0)),
         "psf_pan": ((4.9, 5.4), (7.6, 8.2)),

@@ -124,7 +124,7 @@ def _depth(acq: Acquisition, x: F64, y: F64) -> F32:
 
 def _opacity(excess: F32, kind: str) -> F32:
     grown = np.float32(VISIBLE) + excess * np.float32(1 / _RAMP[kind])
-    return np.clip(grown, 0, np.float32(_THICKEST[kind]))
+    return np.asarray(np.clip(grown, 0, np.float32(_THICKEST[kind])))
 
 
 def _patches(name: int, x: F64, y: F64, scales: tuple[float, ...], weights: tuple[float, ...], share: float) -> Mask:

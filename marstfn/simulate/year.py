@@ -39,6 +39,8 @@ class Conditions:
     """Metres above ground, which displaces the shadows."""
     haze: float
     """Amount of thin haze, 0 none; no mask reports it."""
+    view: float
+    """Angle of view off nadir toward the sun or away, in units of the style's `structure`."""
     gap: bool
     """Whether the swath leaves ground without data."""
     pan_path: float
@@ -141,7 +143,9 @@ def _pass(sensor: Sensor, seed: int, day: date, epsg: int, style: Style, cover: 
     chance = draw(mine, "kind")
     kind: CloudKind = "cumulus" if chance < 0.5 else "stratus" if chance < 0.82 else "cirrus"
     lows = {"cumulus": 900.0, "stratus": 1600.0, "cirrus": 6500.0}
-    haze = style.haze_amount * (0.35 + 0.65 * draw(mine, "haze")) if draw(mine, "hazy") < style.haze else 0.0
+    # mostly thin, now and then thick enough to halve the contrast of the blue
+    much = draw(mine, "haze")
+    haze = style.haze_amount * (0.3 + 0.9 * much + 3.0 * much**8) if draw(mine, "hazy") < style.haze else 0.0
     conditions = Conditions(
         seed=key(mine, "scene"),
         shift_x=round(shift * draw_normal(mine, "east"), 2),
@@ -152,6 +156,7 @@ def _pass(sensor: Sensor, seed: int, day: date, epsg: int, style: Style, cover: 
         kind="stratus" if cover >= 1 else kind,
         cloud_height=round(lows[kind] * (0.7 + draw(mine, "height")), 0),
         haze=round(haze, 5),
+        view=round(draw_normal(mine, "view"), 4),
         gap=draw(mine, "gap") < style.gaps,
         pan_path=round(0.035 + 0.02 * draw(mine, "path"), 4),
         pan_transmission=round(0.84 + 0.08 * draw(mine, "clear air"), 4),
