@@ -1,0 +1,173 @@
+"""Where the work is done: an embedded cluster on loopback, or a scheduler that is already there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
+from distributed.system import MEMORY_LIMIT
+
+from pipeline.errors import ClusterError
+from pipeline.settings import Settings
+
+IO, GPU = "IO", "GPU"
+"""Dask resources: what a worker that reads offers, and what a worker with a device offers, GPU or not."""
+SLOTS = 2
+"""Tiles read at once by the embedded I/O worker: while one waits at a barrier the other keeps the threads busy."""
+LOOPBACK = "127.0.0.1"
+PATIENCE = 8.0
+"""Seconds in which an existing scheduler must answer and show its workers."""
+
+CONFIG: Mapping[str, Any] = {
+    # tiles are large and results tiny: nothing is worth spilling, moving or computing in two places
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    # GDAL and torch hold the interpreter for seconds at a time; a busy worker is not a dead one
+    "distributed.scheduler.worker-ttl": "30 minutes",
+    "distributed.worker.daemon": True,
+    "distributed.comm.timeouts.tcp": "120s",
+    # nobody asks these ports from afar
+    "distributed.diagnostics.nvml": False,
+}
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    device: str = "cpu",
+    defaults: Settings | None = None,
+    patience: float = PATIENCE,
+) -> Iterator[Client]:
+    """A client to the scheduler at `address`, or to a cluster on loopback that lives as long as the context.
+
+    The embedded cluster has one process that reads (resource IO) and one process a device that fuses (resource GPU=1,
+    one thread); without a GPU the processor is the device. Raises ClusterError within seconds where the scheduler at
+    `address` does not answer or no worker offers the resource GPU.
+    """
+    chosen = defaults or Settings()
+    with dask.config.set(dict(CONFIG)):
+        if address is not None:
+            yield from _existing(address, patience)
+        else:
+            yield from _embedded(device, chosen)
+
+
+def require_gpu() -> None:
+    """Raise ClusterError unless this task runs on a worker that offers the resource GPU."""
+    worker = get_worker()
+    if not worker.state.total_resources.get(GPU):
+        raise ClusterError(
+            f"a fusing task was placed on worker {worker.name}, which offers no resource {GPU}; "
+            "its tile is not written. Submit it through pipeline.tasks.map_tiles with the resource"
+        )
+
+
+def slots(client: Client, resource: str) -> int:
+    """How many tasks that ask for one unit of `resource` can run at once, now."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return int(sum(w["resources"].get(resource, 0) for w in workers))
+
+
+def devices(kind: str, workers: int = 1) -> Sequence[str]:
+    """One entry a fusing process: values of CUDA_VISIBLE_DEVICES, or `workers` names where there is no CUDA."""
+    if kind != "cuda":
+        return [f"{kind}{i}" for i in range(workers)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        found = [v.strip() for v in visible.split(",") if v.strip() and v.strip() != "-1"]
+    else:
+        found = _installed()
+    if not found:
+        raise ClusterError(
+            "the plan asks for CUDA and this machine shows no CUDA device (nvidia-smi -L, CUDA_VISIBLE_DEVICES); "
+            "nothing was started. Use --device cpu with another --store, or a scheduler with GPU workers (--scheduler)"
+        )
+    return found
+
+
+def _installed() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return [str(i) for i, line in enumerate(x for x in listed.stdout.splitlines() if x.startswith("GPU "))]
+
+
+def _embedded(device: str, chosen: Settings) -> Iterator[Client]:
+    names = devices(device, chosen.workers)
+    limit: Any = MEMORY_LIMIT // (len(names) + 1) if chosen.memory_limit == "auto" else chosen.memory_limit
+    common: dict[str, Any] = {"host": LOOPBACK, "memory_limit": limit, "dashboard": False, "config": dict(CONFIG)}
+    common["silence_logs"] = logging.ERROR
+    env = {"MALLOC_ARENA_MAX": "2", "GDAL_CACHEMAX": "64", "MARSTFN_IO_THREADS": str(chosen.io_threads)}
+    slots_io = max(SLOTS, min(4, (os.cpu_count() or 1) // 4))
+    specs: dict[str, Any] = {
+        "io0": {
+            "cls": Nanny,
+            "options": {**common, "name": "io0", "nthreads": slots_io, "resources": {IO: slots_io}, "env": env},
+        }
+    }
+    for index, name in enumerate(names):
+        pin = {"CUDA_VISIBLE_DEVICES": name} if device == "cuda" else {}
+        options = {**common, "name": f"gpu{index}", "nthreads": 1, "resources": {GPU: 1}, "env": {**env, **pin}}
+        specs[f"gpu{index}"] = {"cls": Nanny, "options": options}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": chosen.dashboard},
+    }
+    try:
+        cluster = SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.ERROR, name="marstfn")
+    except (OSError, RuntimeError, TimeoutError) as error:
+        raise ClusterError(
+            f"the embedded cluster did not start: {error}; nothing was computed. Close what holds the port of the "
+            f"dashboard ({chosen.dashboard}) or memory, or name a scheduler that runs (--scheduler)"
+        ) from error
+    try:
+        with Client(cluster, set_as_default=False) as client:
+            yield client
+    finally:
+        cluster.close(timeout=10)
+
+
+def _existing(address: str, patience: float) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=patience, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} within {patience:g} s ({error}); nothing was computed. "
+            "Start one (dask scheduler), correct --scheduler, or leave it out for an embedded cluster"
+        ) from error
+    with client:
+        _await_workers(client, address, patience)
+        yield client
+
+
+def _await_workers(client: Client, address: str, patience: float) -> None:
+    """Raise ClusterError unless workers for both stages show up in time."""
+    until = time.monotonic() + patience
+    while True:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if any(w["resources"].get(GPU) for w in workers):
+            return
+        if time.monotonic() > until:
+            raise ClusterError(
+                f"the scheduler at {address} has {len(workers)} worker(s) and none offers the resource {GPU}, which "
+                f"fusing needs; nothing was computed. Start one a device, with or without a GPU: "
+                f"dask worker {address} --nthreads 1 --resources {GPU}=1"
+            )
+        time.sleep(0.3)
+
+
+
