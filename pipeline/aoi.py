@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from odc.geo.geom import Geometry
 
 from pipeline import geojson
@@ -66,8 +68,8 @@ def read(
 ) -> AOI:
     """The AOI at a path (relative to `base`, default the current folder), an http(s) URL, a bundled name, or inline.
 
-    A file of the caller's wins over a bundled AOI of the same name. Features and collections are united,
-    holes kept. Raises AOIError, which says what is wrong, where, and what to give instead.
+    A file of the caller's wins over a bundled AOI of the same name; `.geojson` may be left out of both. Features and
+    collections are united, holes kept. Raises AOIError, which says what is wrong, where, and what to give instead.
     """
     if isinstance(source, Mapping):
         return _checked(source, "aoi", "inline", max_km2)
@@ -87,6 +89,8 @@ def read(
 def _from_file(text: str, base: Path, max_km2: float, max_bytes: int) -> AOI:
     path = Path(text).expanduser()
     path = path if path.is_absolute() else base / path
+    if not path.is_file() and not path.suffix and path.with_suffix(".geojson").is_file():
+        path = path.with_suffix(".geojson")
     if path.is_file():
         log.info("area of interest: the file %s", path)
         try:
@@ -98,13 +102,13 @@ def _from_file(text: str, base: Path, max_km2: float, max_bytes: int) -> AOI:
             raise AOIError(f"area of interest {path} cannot be read: {error}; make it readable") from error
         aoi = _checked(geojson.parse(data, str(path)), path.stem, str(path), max_km2)
         return AOI(aoi.name, aoi.polygon, aoi.source, path.parent)
-    if path.is_dir():
-        raise AOIError(f"area of interest {path} is a folder; nothing was planned. Name the GeoJSON file in it")
     name = text.removesuffix(".geojson")
     if name in bundled():
         log.info("area of interest: the bundled %s.geojson (there is no file %s)", name, path)
         data = (resources.files("pipeline") / "aois" / f"{name}.geojson").read_bytes()
         return _checked(geojson.parse(data, name), name, f"bundled {name}.geojson", max_km2)
+    if path.is_dir():
+        raise AOIError(f"area of interest {path} is a folder; nothing was planned. Name the GeoJSON file in it")
     raise AOIError(
         f"area of interest {text!r}: there is no file {path}, and no bundled area of that name ({_names()}); "
         "nothing was planned. Correct the path, or give a URL or inline GeoJSON"
@@ -123,17 +127,21 @@ def _fetched(url: str, max_bytes: int, timeout: float) -> bytes:
                     "nothing was planned. Check the address in a browser"
                 )
             data = bytearray()
-            for block in response.iter_content(65_536):
+            deadline = time.monotonic() + 3 * timeout
+            # read1 returns what has arrived: neither a lying header nor a dripping server can hold us
+            while block := response.raw.read1(65_536, decode_content=True):
                 data += block
-                if len(data) > max_bytes:  # a header may lie, or be absent
+                if len(data) > max_bytes:
                     raise AOIError(_too_large(url, len(data), max_bytes, at_least=True))
+                if time.monotonic() > deadline:
+                    raise requests.Timeout
             return bytes(data)
-    except requests.Timeout as error:
+    except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise AOIError(
             f"area of interest {url}: no answer within {timeout:g} s; nothing was planned. "
             "Try again, or download it and give the path"
         ) from error
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise AOIError(
             f"area of interest {url} cannot be reached ({_short(error)}); nothing was planned. "
             "Check the address and the network, or download it and give the path"
