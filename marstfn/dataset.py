@@ -24,12 +24,13 @@ from marstfn.bands import FINE
 from marstfn.baselines.degrade import Array
 from marstfn.observe import MARGIN, View, blobs, landsat
 from marstfn.patches import fill_holes
+from marstfn.scenes import MAX_AGE, nearest, scene
 from marstfn.series import Series
+from marstfn.simulate import Simulation, Style
 
 SCALE = 1e-4
 CLOUD_BLUE = 0.22
-MAX_AGE = 60
-"""Days between the reference and the date, at most."""
+"""Blue reflectance above which a real image shows cloud rather than ground."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,35 @@ def finish(s2: Array, coarse: Array, pan: Array, truth: Array) -> Sample:
     fine, filled, sharp = fill_holes(s2, coarse, pan)
     assert sharp is not None
     return Sample(fine, filled, sharp, np.nan_to_num(truth), scored)
+
+
+def from_simulation(seed: int, patch: int = 60, *, side: int = 180, count: int = 24) -> list[Sample]:
+    """At least `count` samples of a land of its own, if its year is clear enough: passes of Landsat over a window of
+    `side` px, cut into patches.
+
+    The reference is the nearest clear pass of those that a random half of the calendar keeps, so that its age varies as
+    under all sorts of weather. Patches that Landsat hardly saw, or that have hardly any reference, are left out.
+    """
+    rng = np.random.default_rng((11, seed))
+    simulation = Simulation(1_000_000 + seed, int(rng.integers(2016, 2026)), style=Style.varied(rng))
+    x0, y0 = (int(v) * 60 for v in rng.integers((5_000, 70_000), (12_000, 95_000)))
+    passes = [a for a in simulation.acquisitions() if a.landsat and a.cloud_cover <= 70]
+    samples: list[Sample] = []
+    for k in rng.permutation(len(passes)):
+        if len(samples) >= count:
+            break
+        near = nearest(simulation, passes[k].time)
+        lost = rng.uniform(0, 0.8)
+        kept = [a for a in near if rng.random() >= lost]
+        view = scene(simulation, passes[k], kept, x0, y0, (side, side), fitted_to=near)
+        for row in range(0, side - patch + 1, patch):
+            for col in range(0, side - patch + 1, patch):
+                fine, coarse, pan = _cuts(row, col, patch)
+                if view.seen[fine].mean() < 0.5 or np.isnan(view.s2[0][fine]).mean() > 0.7:
+                    continue
+                cut = (view.s2[:, *fine], view.landsat[:, *coarse], view.pan[:, *pan], view.truth[:, *fine])
+                samples.append(finish(*cut))
+    return samples
 
 
 def from_series(series: tuple[Series, ...], rng: np.random.Generator, patch: int = 60) -> Sample:
@@ -148,6 +178,8 @@ class _Writer:
 
 def _write(make: Callable[[int], list[Sample]], seed: int, path: Path) -> Path:
     samples = make(seed)
+    if not samples:
+        raise ValueError(f"seed {seed} gives no sample: the year is clouded over; leave it out")
     arrays: dict[str, Any] = {
         field: np.stack([_stored(getattr(sample, field)) for sample in samples]) for field in FIELDS
     }
@@ -162,6 +194,13 @@ def _stored(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype == bool:
         return array
     return np.clip(np.round(array / SCALE), -9998, 32767).astype(np.int16)
+
+
+def _cuts(row: int, col: int, patch: int) -> tuple[tuple[slice, slice], ...]:
+    """The same ground in 10 m, 30 m and 15 m pixels."""
+    return tuple(
+        (slice(row * k // 3, (row + patch) * k // 3), slice(col * k // 3, (col + patch) * k // 3)) for k in (3, 1, 2)
+    )
 
 
 def _shares(series: tuple[Series, ...]) -> NDArray[np.float64]:
@@ -218,4 +257,14 @@ def _coarse_holes(coarse: Array, pan: Array, rng: np.random.Generator) -> tuple[
     return coarse, pan
 
 
-__all__ = ["FIELDS", "Sample", "digest", "finish", "from_series", "generate", "invent_change", "read"]
+__all__ = [
+    "FIELDS",
+    "Sample",
+    "digest",
+    "finish",
+    "from_series",
+    "from_simulation",
+    "generate",
+    "invent_change",
+    "read",
+]

@@ -302,6 +302,12 @@ class MARSTFN(nn.Module):
         for module in self.modules():
             if isinstance(module, RDB):
                 module.fuse.weight.data.mul_(0.1)
+            # gates half shut would let a 4 ** -blocks part of the fine branch through: they begin open
+            if isinstance(module, CBAM):
+                nn.init.constant_(module.up.bias, 1.5)
+                nn.init.constant_(module.spatial.bias, 3.0)
+            if isinstance(module, SE):
+                nn.init.constant_(module.up.bias, 3.0)
         if self.config.blocks and self.config.skip_merge == "sum":
             self.merge.weight.data.mul_(1 / self.config.blocks)
         if self.config.anchor == "additive":

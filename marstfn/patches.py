@@ -57,7 +57,7 @@ def fill_holes(s2: Array, landsat: Array, pan: Array | None = None) -> tuple[Arr
     hole, coarse_hole = np.isnan(s2).any(0), np.isnan(landsat).any(0)
     filled = landsat
     if coarse_hole.any():
-        reference = _known_mean(np.where(hole, np.nan, s2))
+        reference = known_mean(np.where(hole, np.nan, s2))
         filled = np.where(coarse_hole, reference, landsat)
         filled = _nearest(filled)
     fine = np.where(hole, upsample(filled), s2) if hole.any() else s2
@@ -72,7 +72,7 @@ def fill_holes(s2: Array, landsat: Array, pan: Array | None = None) -> tuple[Arr
     )
 
 
-def _known_mean(fine: Array) -> Array:
+def known_mean(fine: Array) -> Array:
     """3x3 mean of the pixels that are known; NaN where none is."""
     bands, height, width = fine.shape
     cells = fine.reshape(bands, height // RATIO, RATIO, width // RATIO, RATIO)
