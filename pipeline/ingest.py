@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pystac
 from numpy.typing import NDArray
 
 from marstfn.bands import FINE, PAN_RES
-from pipeline import cube, ledger
+from pipeline import cube, ledger, settings
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
 from pipeline.errors import AssetError
 from pipeline.grid import Tile
@@ -22,8 +23,6 @@ from pipeline.reader import Asset, Kind, load
 from pipeline.sensors import MaskOptions, landsat_clear, sentinel2_clear
 from pipeline.store import INPUTS, Store
 
-THREADS = 8
-"""Threads that read assets, shared by all tiles of a process."""
 LIBRARIES = ("rasterio", "odc-stac", "odc-loader", "odc-geo", "numpy", "scipy")
 """Whose versions shape the pixels of the inputs."""
 
@@ -40,11 +39,19 @@ class TileResult:
 
 def ingest_fingerprint(plan: Plan, tile: Tile) -> str:
     """Of everything that shapes the stored inputs of a tile."""
-    return fingerprint(
+    return fingerprint([_common_fingerprint(plan), tile.name])
+
+
+def _common_fingerprint(plan: Plan) -> str:
+    """What the tiles of a plan share; kept, for thousands of tiles ask."""
+    global _last
+    if _last is not None and _last[0] is plan:
+        return _last[1]
+    grid = plan.grid
+    found = fingerprint(
         {
             "format": FORMAT,
-            "grid": [plan.grid.epsg, plan.grid.left, plan.grid.top, plan.grid.columns, plan.grid.rows],
-            "tile": [tile.name, plan.grid.tile_px],
+            "grid": [grid.epsg, grid.left, grid.top, grid.columns, grid.rows, grid.tile_px],
             "scenes": [s.model_dump(mode="json") for s in plan.scenes],
             "items": plan.items_sha256,
             "radiometry": {k: v.model_dump(mode="json") for k, v in plan.radiometry.items()},
@@ -54,6 +61,11 @@ def ingest_fingerprint(plan: Plan, tile: Tile) -> str:
             "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
         }
     )
+    _last = plan, found
+    return found
+
+
+_last: tuple[Plan, str] | None = None
 
 
 def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac.Item]) -> TileResult:
@@ -115,7 +127,7 @@ def _read(
         "stac_cfg": profile.stac_cfg(),
         "gdal": profile.gdal,
         "sign": profile.sign,
-        "threads": THREADS,
+        "threads": _threads(),
     }
     kinds: dict[str, Kind] = {product.assets[band]: _kind(group) for band in group.bands}
     box = tile.geobox(group.resolution)
@@ -155,6 +167,8 @@ def _clear(
     margin += margin % 2  # keeps pairs of 15 m pixels together
     box = tile.geobox(resolution).pad(margin)
     keys = [k for k in (product.mask, product.saturation) if k is not None]
+    if product.saturation and not all(product.saturation in item.assets for scene in scenes for item in scene):
+        keys.remove(product.saturation)  # a catalogue may leave it out; saturation is rare over land
     layers = load(
         scenes, dict.fromkeys(keys, "nearest"), box, lambda item, key: _asset(plan, product, item, key, None),
         masks=True, **common,
@@ -178,6 +192,12 @@ def halved(clear: NDArray[np.uint8]) -> NDArray[np.uint8]:
     out[(quads == MASKED).any((1, 3))] = MASKED
     out[(quads == NOTHING).any((1, 3))] = NOTHING
     return out
+
+
+@cache
+def _threads() -> int:
+    """Threads that read assets, shared by all tiles of a process."""
+    return settings.load().io_threads
 
 
 def _kind(group: Group) -> Kind:

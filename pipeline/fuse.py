@@ -1,0 +1,381 @@
+"""One tile of a year, from the input cube to whole shards of the dense 10 m series."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marstfn import weights as weight_files
+from marstfn.bands import BANDS, COARSE, FINE, PAN_RES, RATIO
+from marstfn.baselines import METHODS, degrade
+from marstfn.patches import covering, starts
+from marstfn.predict import Predict, Predictor, window
+from pipeline import cube, ledger
+from pipeline.cluster import require_gpu
+from pipeline.cube import (
+    CLEAR,
+    FILL,
+    FUSED_PIXEL,
+    HIDDEN,
+    MASKED,
+    OBSERVED,
+    UPSAMPLED,
+    pack,
+    unpack,
+)
+from pipeline.errors import WeightsError
+from pipeline.grid import CELL, Tile, Window
+from pipeline.harmonise import Harmonisation
+from pipeline.ingest import TileResult, ingest_fingerprint
+from pipeline.pairing import Pair
+from pipeline.plan import FORMAT, Plan, Scene, WeightsRef, fingerprint
+from pipeline.store import FUSED, INPUTS, Store
+
+Array = NDArray[np.float32]
+
+BASELINE_PATCH = 60
+"""Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
+LIBRARIES = ("torch", "numpy", "scipy", "marstfn")
+"""Whose versions shape the fused pixels."""
+KEPT_DAYS = 12
+"""Sentinel-2 days kept decoded: neighbouring Landsat dates share their references."""
+
+
+def patch_side(plan: Plan) -> int:
+    """Side of the model window in 10 m pixels."""
+    return plan.weights[0].patch if plan.weights else BASELINE_PATCH
+
+
+def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair]) -> str:
+    """Of everything that shapes the fused pixels of a tile, the inputs of its neighbours included."""
+    options = plan.options
+    seen = [
+        ingest_fingerprint(plan, other) for other in plan.grid.tiles() if _overlap(other, _frame(plan, tile).window)
+    ]
+    return fingerprint(
+        {
+            "format": FORMAT,
+            "tile": [tile.name, plan.grid.tile_px],
+            "ingested": seen,
+            "weights": [w.sha256 for w in plan.weights],
+            "method": options.method,
+            "patch": patch_side(plan),
+            "stride": options.stride,
+            "batch": options.batch,
+            "threads": options.threads,
+            "device": options.device,
+            "time_shard": options.time_shard,
+            "pairs": [p.as_dict() for p in pairs],
+            "harmonisation": harmonisation.fingerprint,
+            "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
+        }
+    )
+
+
+def fuse_tile(
+    plan: Plan,
+    store: Store,
+    tile: Tile,
+    harmonisation: Harmonisation,
+    pairs: Sequence[Pair],
+    predicts: Mapping[bool, Predict] | None = None,
+) -> TileResult:
+    """Fuse all Landsat dates of one tile, copy all Sentinel-2 dates, store them, then enter the ledger.
+
+    `predicts`: by whether it takes pan, in place of the plan's weights or baseline.
+    Raises WeightsError where the weights are not those of the plan or give anything but numbers, ClusterError on a
+    Dask worker without the resource GPU.
+    """
+    require_gpu()
+    began = time.perf_counter()
+    work = _Work(plan, store, tile, harmonisation, pairs, predicts or predictors(plan))
+    counts: list[list[int]] = []
+    objects: list[str] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
+        for block in cube.blocks(len(plan.scenes), plan.options.time_shard):
+            counts += work.block(block, ahead)
+    names = (*BANDS, "quality", "reference_age", "coherence")
+    for name in names:
+        objects += cube.shard_objects(plan, FUSED, name, len(plan.scenes), tile, FINE)
+    start = time.perf_counter()
+    checksums = ledger.checksum(store, objects)
+    work.spent["check"] = time.perf_counter() - start
+    seconds = time.perf_counter() - began
+    timings = {k: round(v, 3) for k, v in work.spent.items()}
+    record = ledger.Record(
+        "fuse", tile.name, fuse_fingerprint(plan, tile, harmonisation, pairs), checksums,
+        {"quality": counts, "patches": work.patches}, round(seconds, 3), timings,
+    )  # fmt: skip
+    ledger.write(store, record)
+    return TileResult("fuse", tile.name, seconds, timings)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a tile's patches lie: offsets on the whole plane, the window they cover, the tile inside it."""
+
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    window: Window
+    inside: tuple[slice, slice]
+    """The tile in the window, 10 m pixels."""
+    pad: tuple[int, int]
+    """10 m pixels that mirror the plane's end where it is smaller than a patch."""
+
+
+def _frame(plan: Plan, tile: Tile) -> Frame:
+    """Patches are anchored on the plane, not on the tile: tiles that share a patch compute the same values in it."""
+    patch, per_cell = patch_side(plan), CELL // FINE
+    offsets, spans, inside, pad = [], [], [], []
+    for span, length in zip(tile.roi(FINE), plan.grid.shape(FINE), strict=True):
+        every = starts(max(length, patch), patch, plan.options.stride)
+        mine = covering(span.start, span.stop, every, patch)
+        lo, hi = mine[0], min(mine[-1] + patch, length)
+        offsets.append(tuple(s - lo for s in mine))
+        spans.append((lo // per_cell, hi // per_cell))
+        inside.append(slice(span.start - lo, span.stop - lo))
+        pad.append(max(0, patch - length))
+    frame = Window(tile.grid, *spans[0], *spans[1])
+    return Frame(offsets[0], offsets[1], frame, (inside[0], inside[1]), (pad[0], pad[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a method sees of one Landsat date, on the window; float32 reflectance, NaN = nothing."""
+
+    s2: Array
+    landsat: Array
+    pan: Array | None
+    age: NDArray[np.int16]
+    """Landsat day minus reference day, FILL where there is no reference."""
+    clear: NDArray[np.uint8]
+    """Landsat's own mask, 30 m."""
+
+
+class _Work:
+    """One tile in the making: open arrays, decoded days, time spent."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        tile: Tile,
+        harmonisation: Harmonisation,
+        pairs: Sequence[Pair],
+        predicts: Mapping[bool, Predict],
+    ) -> None:
+        self.plan, self.store, self.tile = plan, store, tile
+        self.harmonisation, self.pairs, self.predicts = harmonisation, pairs, predicts
+        self.frame = _frame(plan, tile)
+        self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
+        self.patches = 0
+        names = [(g.name, n) for g in cube.groups(plan) for n in (*g.bands, *(("clear",) if g.masked else ()))]
+        self._arrays = {(g, n): cube.array(store, INPUTS, f"{g}/{n}") for g, n in names}
+        self._order = {s.items: i for sensor in ("landsat8", "sentinel2") for i, s in enumerate(plan.of(sensor))}
+        self._day = lru_cache(maxsize=KEPT_DAYS)(self._decoded)
+
+    def block(self, dates: slice, ahead: ThreadPoolExecutor) -> list[list[int]]:
+        """Make and store one block of dates; pixels by quality flag for each."""
+        scenes = self.plan.scenes[dates]
+        shape = (len(scenes), *self.tile.shape(FINE))
+        out = {name: np.full(shape, FILL, np.int16) for name in (*BANDS, "reference_age", "coherence")}
+        quality = np.zeros(shape, np.uint8)
+        landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
+        # while one date is in the network the next is read
+        waiting = {k: ahead.submit(self._inputs, scenes[k]) for k in landsat[:1]}
+        for k, scene in enumerate(scenes):
+            if scene.sensor == "sentinel2":
+                self._observe(scene, k, out, quality)
+                continue
+            start = time.perf_counter()
+            inputs = waiting.pop(k).result()
+            self.spent["read"] += time.perf_counter() - start
+            following = [j for j in landsat if j > k][:1]
+            waiting.update({j: ahead.submit(self._inputs, scenes[j]) for j in following})
+            start = time.perf_counter()
+            self._fuse(scene, inputs, k, out, quality)
+            self.spent["predict"] += time.perf_counter() - start
+        start = time.perf_counter()
+        made: dict[str, NDArray[Any]] = {**out, "quality": quality}
+        for name, values in made.items():
+            cube.write_block(cube.array(self.store, FUSED, name, "r+"), dates, self.tile, FINE, values)
+        self.spent["write"] += time.perf_counter() - start
+        return [[int((day == flag).sum()) for flag in range(HIDDEN + 1)] for day in quality]
+
+    def _observe(self, scene: Scene, k: int, out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]) -> None:
+        start = time.perf_counter()
+        index, roi = self._order[scene.items], self.tile.roi(FINE)
+        clear = np.asarray(self._arrays["sentinel2", "clear"][(index, *roi)])
+        seen = clear == CLEAR
+        for band in BANDS:
+            values = np.asarray(self._arrays["sentinel2", band][(index, *roi)])
+            out[band][k][seen] = values[seen]
+        quality[k][seen] = OBSERVED
+        quality[k][clear == MASKED] = HIDDEN
+        self.spent["read"] += time.perf_counter() - start
+
+    def _fuse(
+        self, scene: Scene, inputs: Inputs, k: int, out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]
+    ) -> None:
+        rows, cols = self.frame.inside
+        clear = inputs.clear[rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
+        fine_clear = _enlarged(clear)
+        quality[k][fine_clear == MASKED] = HIDDEN
+        wanted = fine_clear == CLEAR
+        if not wanted.any():
+            return
+        fused = self._predicted(scene, inputs)[:, rows, cols]
+        if not np.isfinite(fused[:, wanted]).all():
+            used = next((w.source for w in self.plan.weights if w.pan == (inputs.pan is not None)), "the method")
+            raise WeightsError(
+                f"{used} gave values that are no numbers for tile {self.tile.name}, {scene.label}; the tile is not "
+                "written. The weights diverge on these inputs: use others, or --method additive"
+            )
+        stored = pack(fused)
+        age = inputs.age[rows, cols]
+        paired = age != FILL
+        for band, name in enumerate(BANDS):
+            out[name][k][wanted] = stored[band][wanted]
+        out["reference_age"][k][wanted] = age[wanted]
+        quality[k][wanted & paired] = FUSED_PIXEL
+        quality[k][wanted & ~paired] = UPSAMPLED
+        landsat = inputs.landsat[:, rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
+        with np.errstate(invalid="ignore"):
+            residual = np.abs(degrade(np.where(wanted, fused, np.nan)) - landsat).mean(0)
+        out["coherence"][k] = _enlarged(pack(residual))
+
+    def _predicted(self, scene: Scene, inputs: Inputs) -> Array:
+        """(6, H, W) on the window, from the patches that hold a pixel to be made."""
+        patch = patch_side(self.plan)
+        s2, landsat, pan = inputs.s2, inputs.landsat, inputs.pan
+        hole: NDArray[np.bool_] = np.isnan(s2).any(axis=0)
+        rows, cols = self.frame.inside
+        wanted = np.zeros(hole.shape, bool)
+        wanted[rows, cols] = _enlarged(inputs.clear)[rows, cols] == CLEAR
+        if any(self.frame.pad):
+            s2, landsat, pan = (_mirrored(a, self.frame.pad, f) for a, f in ((s2, 1), (landsat, 3), (pan, 1.5)))
+            hole, wanted = (_mirrored(a, self.frame.pad, 1) for a in (hole, wanted))
+        cuts = [(slice(r, r + patch), slice(c, c + patch)) for r in self.frame.rows for c in self.frame.cols]
+        needed = np.array([wanted[cut].any() for cut in cuts])
+        holes = np.stack([hole[cut] for cut in cuts])
+        self.patches += int(needed.sum())
+        predict = self.predicts.get(pan is not None)
+        if predict is None:
+            raise WeightsError(
+                f"{scene.label} has no panchromatic band and the plan has no weights without it; plan anew with both"
+            )
+
+        def sparse(fine: Array, coarse: Array, sharp: Array | None) -> Array:
+            # a pixel of the result lies in no patch but needed ones, so the others may stay as they are
+            made = np.array(fine)
+            made[needed] = predict(fine[needed], coarse[needed], None if sharp is None else sharp[needed])
+            # without a reference the pixel is Landsat's, enlarged: that is what the hole was filled with
+            return np.where(holes[:, None], fine, made)
+
+        overlap = patch - self.plan.options.stride
+        made = window(sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap)
+        height, width = inputs.s2.shape[1:]
+        return made[:, :height, :width]
+
+    def _inputs(self, scene: Scene) -> Inputs:
+        index = self._order[scene.items]
+        pair = self.pairs[index]
+        y, x = self.frame.window.roi(COARSE)
+        clear = np.asarray(self._arrays["landsat8", "clear"][index, y, x])
+        known = clear == CLEAR
+        shape = self.frame.window.shape(FINE)
+        s2 = np.full((len(BANDS), *shape), np.nan, np.float32)
+        age = np.full(shape, FILL, np.int16)
+        landsat = np.full((len(BANDS), *known.shape), np.nan, np.float32)
+        if known.any():
+            landsat = np.stack([unpack(np.asarray(self._arrays["landsat8", b][index, y, x])) for b in BANDS])
+            landsat[:, ~known] = np.nan
+            landsat = self.harmonisation.apply(landsat, index)
+            for day, gap in zip(pair.references, pair.days, strict=True):
+                open_ = age == FILL
+                if not open_.any():
+                    break
+                values, seen = self._day(day)
+                take = open_ & seen
+                s2[:, take], age[take] = values[:, take].astype(np.float32) * np.float32(cube.SCALE), gap
+        pan = self._pan(scene, index, known) if scene.pan_items and True in self.predicts else None
+        return Inputs(s2, landsat, pan, age, clear)
+
+    def _pan(self, scene: Scene, index: int, known: NDArray[np.bool_]) -> Array:
+        y, x = self.frame.window.roi(PAN_RES)
+        values = unpack(np.asarray(self._arrays["landsat8_pan", "pan"][index, y, x]))
+        # what hides Landsat's bands hides its pan
+        values[~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
+        return values[None]
+
+    def _decoded(self, day: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        roi = self.frame.window.roi(FINE)
+        seen = np.asarray(self._arrays["sentinel2", "clear"][(day, *roi)]) == CLEAR
+        return np.stack([np.asarray(self._arrays["sentinel2", b][(day, *roi)]) for b in BANDS]), seen
+
+
+_loading = threading.Lock()
+_loaded: dict[tuple[Any, ...], Predictor] = {}
+
+
+def predictors(plan: Plan) -> Mapping[bool, Predict]:
+    """The plan's method by whether it takes pan; weights are loaded once a process.
+
+    Raises WeightsError where a weights file is gone or no longer the one of the plan.
+    """
+    if plan.options.method != "network":
+        return {False: _patchwise(plan.options.method)}
+    return {ref.pan: _predictor(ref, plan) for ref in plan.weights}
+
+
+def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
+    options = plan.options
+    key = (ref.sha256, options.device, options.batch, options.threads)
+    with _loading:
+        if key not in _loaded:
+            try:
+                weights = weight_files.load(ref.source)
+            except (ValueError, OSError) as error:
+                raise WeightsError(f"{error} (the plan was made with {ref.sha256[:12]}...)") from error
+            if weights.sha256 != ref.sha256:
+                raise WeightsError(
+                    f"weights {ref.source} are no longer those of the plan (sha256 {weights.sha256[:12]}..., plan "
+                    f"{ref.sha256[:12]}...); nothing was fused. Put them back, or run into another --store"
+                )
+            _loaded[key] = Predictor(weights, device=options.device, batch=options.batch, threads=options.threads)
+        return _loaded[key]
+
+
+def _patchwise(method: str) -> Predict:
+    function = METHODS[method]
+
+    def predict(s2: Array, landsat: Array, pan: Array | None) -> Array:
+        return np.stack([function(a, b, None) for a, b in zip(s2, landsat, strict=True)]) if len(s2) else s2
+
+    return predict
+
+
+def _enlarged(coarse: NDArray[Any]) -> NDArray[Any]:
+    return np.repeat(np.repeat(coarse, RATIO, -2), RATIO, -1)
+
+
+def _mirrored(values: Any, pad: tuple[int, int], factor: float) -> Any:
+    """`values` continued by its mirror image by `pad` 10 m pixels (`factor` of them make one of its own)."""
+    if values is None:
+        return None
+    width = [(0, 0)] * (values.ndim - 2) + [(0, round(p / factor)) for p in pad]
+    return np.pad(values, width, mode="symmetric")
+
+
+def _overlap(tile: Window, other: Window) -> bool:
+    return (
+        tile.row0 < other.row1 and other.row0 < tile.row1 and tile.col0 < other.col1 and other.col0 < tile.col1
+    )
