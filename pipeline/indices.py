@@ -44,11 +44,13 @@ def ndvi(ds: xr.Dataset) -> xr.DataArray:
             "Open the cube with open_cube or xr.open_zarr, which decode"
         )
     index: xr.DataArray = xr.apply_ufunc(
-        ratio, ds["red"], ds["nir08"], dask="parallelized", output_dtypes=[np.float32], keep_attrs=False
+        ratio, ds["red"], ds["nir08"], dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
     )
     grid_mapping = ds["red"].encoding.get("grid_mapping", ds["red"].attrs.get("grid_mapping", "spatial_ref"))
     attrs = {"long_name": "normalised difference vegetation index", "units": "1", "grid_mapping": grid_mapping}
-    return index.rename("ndvi").assign_attrs(attrs)
+    index = index.rename("ndvi")
+    index.attrs = attrs  # those of the bands go, those of the coordinates, the CRS among them, stay
+    return index
 
 
 def ratio(red: NDArray[np.floating[Any]], nir: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
