@@ -1,0 +1,108 @@
+"""How far a run has come, from records written by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline import cube, status
+from pipeline.errors import StoreError
+from pipeline.ledger import Record
+from pipeline.store import Store
+from tests.pipeline import small_store
+
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def records(*minutes: float) -> list[Record]:
+    return [
+        Record("fuse", f"r000c{k:03d}", "f", {}, seconds=10.0 + k, written=(START + timedelta(minutes=m)).isoformat())
+        for k, m in enumerate(minutes)
+    ]
+
+
+def test_rate_and_time_left() -> None:
+    state = status.stage_state("fuse", 10, records(0, 2, 4, 6))
+    assert state.per_hour == pytest.approx(30)
+    assert state.left == timedelta(minutes=12)
+    assert state.last == START + timedelta(minutes=6)
+    assert state.seconds_per_tile == 12.0
+    assert state.line == "fuse      4 of 10 tiles, 30 an hour, about 12 min left"
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    assert status.stage_state("fuse", 10, records(0, 2, 4, 6)[::-1]).per_hour == pytest.approx(30)
+
+
+def test_an_interruption_long_ago_is_forgotten() -> None:
+    before, after = [0.0, 1.0, 2.0], [5000.0 + k for k in range(status.RECENT)]
+    assert status.stage_state("fuse", 100, records(*before, *after)).per_hour == pytest.approx(60)
+
+
+@pytest.mark.parametrize("minutes", [(), (0.0,), (3.0, 3.0)])
+def test_too_little_for_a_rate(minutes: tuple[float, ...]) -> None:
+    state = status.stage_state("ingest", 9, records(*minutes))
+    assert state.per_hour is None
+    assert state.left is None
+    assert state.line == f"ingest    {len(minutes)} of 9 tiles"
+
+
+def test_nothing_is_left_of_a_finished_stage() -> None:
+    state = status.stage_state("fuse", 2, records(0, 1))
+    assert state.left == timedelta(0)
+    assert state.line == "fuse      2 of 2 tiles"
+
+
+def test_hours_are_told_as_hours() -> None:
+    assert status.stage_state("fuse", 182, records(0, 2)).line.endswith("30 an hour, about 6 h left")
+
+
+def test_a_finished_store(tmp_path: Path) -> None:
+    store, plan = small_store.write(tmp_path)
+    state = status.read(store)
+    assert state.complete
+    assert [(s.stage, s.done, s.total) for s in state.stages] == [("ingest", 4, 4), ("fuse", 4, 4)]
+    assert state.plan == plan
+    assert state.lines[0] == f"small 2023: 18 dates, {store.url}"
+    assert state.lines[-1] == "  cube      complete"
+
+
+def test_a_store_half_way(tmp_path: Path) -> None:
+    store, _ = small_store.write(tmp_path, status="in progress")
+    (tmp_path / "ledger/fuse/r001c001.json").unlink()
+    (tmp_path / "ledger/fuse/r001c000.json").write_text("{")
+    (tmp_path / "ledger/fuse/r077c000.json").write_text("{}")  # no tile of the plan
+    state = status.read(store)
+    fuse = state.stages[1]
+    assert not state.complete
+    assert (fuse.done, fuse.total, fuse.unreadable) == (2, 4, ("r001c000",))
+    assert "1 unreadable records (r001c000)" in fuse.line
+    assert state.lines[-1] == "  cube      in progress; run the same command again to go on"
+
+
+def test_complete_means_status_and_tiles(tmp_path: Path) -> None:
+    store, _ = small_store.write(tmp_path)
+    (tmp_path / "ledger/ingest/r000c000.json").unlink()
+    assert not status.read(store).complete
+
+
+def test_a_run_that_has_only_a_plan(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("plan.json", small_store.plan().model_dump_json().encode())
+    state = status.read(store)
+    assert state.cube is None
+    assert "not begun" in state.lines[-1]
+    cube.create_fused(state.plan, store)
+    assert status.read(store).cube == "in progress"
+
+
+def test_no_run_at_all(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no folder"):
+        status.read(Store(str(tmp_path / "nowhere")))
+    with pytest.raises(StoreError, match="no run was begun there"):
+        status.read(Store(str(tmp_path)))
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(StoreError, match="not a plan of format 1"):
+        status.read(Store(str(tmp_path)))
