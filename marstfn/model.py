@@ -23,7 +23,9 @@ class Config:
     `multiscale`, `attention` and `residual` remove one part each, as the paper's Table 4 does; `danet` and `cbam`
     remove the attention inside the multiscale module and the CSARDB. `skip_merge`: how the four CSARDB outputs enter
     the 1x1x64 convolution. `anchor` "additive" makes the output a residual, zero at initialisation, on
-    S2 + up(L - D(S2)). Reflectance enters as (x - centre) / spread and leaves the other way round.
+    S2 + up(L - D(S2)); `guide` then shows the fine branch both parts of it beside S2, the change up(L - D(S2)) and the
+    detail S2 - up(D(S2)), five times enlarged, which spares the network learning to subtract. Reflectance enters as
+    (x - centre) / spread and leaves the other way round.
     `patch`: side in 10 m pixels, a multiple of 6, for training and prediction alike, since SE, CBAM and DANet pool
     over the patch.
     """
@@ -44,6 +46,7 @@ class Config:
     cbam: bool = True
     skip_merge: Literal["sum", "concat"] = "sum"
     anchor: Literal["none", "additive"] = "none"
+    guide: bool = False
     centre: float = 0.0
     spread: float = 1.0
     patch: int = 60
@@ -55,6 +58,8 @@ class Config:
             raise ValueError(f"skip_merge {self.skip_merge!r} is unknown; use 'sum' or 'concat'")
         if self.anchor not in ("none", "additive"):
             raise ValueError(f"anchor {self.anchor!r} is unknown; use 'none' or 'additive'")
+        if self.guide and self.anchor == "none":
+            raise ValueError("guide shows the parts of the additive baseline: it needs anchor 'additive'")
         if self.features % 8 or self.features < max(self.se_ratio, self.cbam_ratio):
             raise ValueError(f"{self.features} features do not serve DANet (a multiple of 8) and the attention ratios")
         if not self.spread > 0:
@@ -241,7 +246,7 @@ class MARSTFN(nn.Module):
 
         self.coarse = branch(config.bands)
         self.sharp = branch(1) if config.pan else None
-        self.fine = nn.Conv2d(config.bands, width, 3, padding=1)
+        self.fine = nn.Conv2d(config.bands * (3 if config.guide else 1), width, 3, padding=1)
         self.excite: nn.Module = SE(width, config.se_ratio) if config.attention else nn.Identity()
         self.join = nn.Conv2d(width * (3 if config.pan else 2), width, 1)
         self.blocks = nn.ModuleList(CSARDB(config) for _ in range(config.blocks if config.residual else 0))
@@ -260,7 +265,11 @@ class MARSTFN(nn.Module):
         size = s2.shape[-2:]
         centre, spread = self.config.centre, self.config.spread
         coarse = _enlarge(self.coarse((landsat - centre) / spread), size)  # (n, 64, p, p)
-        fine = self.excite(F.relu(self.fine((s2 - centre) / spread)))  # (n, 64, p, p)
+        seen = (s2 - centre) / spread  # (n, 6, p, p)
+        if self.config.guide:
+            change, detail = parts(s2, landsat)
+            seen = torch.cat([seen, change * (5 / spread), detail * (5 / spread)], 1)  # (n, 18, p, p)
+        fine = self.excite(F.relu(self.fine(seen)))  # (n, 64, p, p)
         branches = [fine, coarse]
         if self.sharp is not None and pan is not None:
             branches.append(_enlarge(self.sharp((pan - centre) / spread), size))  # (n, 64, p, p)
@@ -304,10 +313,10 @@ class MARSTFN(nn.Module):
                 module.fuse.weight.data.mul_(0.1)
             # gates half shut would let a 4 ** -blocks part of the fine branch through: they begin open
             if isinstance(module, CBAM):
-                nn.init.constant_(module.up.bias, 1.5)
-                nn.init.constant_(module.spatial.bias, 3.0)
+                _open(module.up, 1.5)
+                _open(module.spatial, 3.0)
             if isinstance(module, SE):
-                nn.init.constant_(module.up.bias, 3.0)
+                _open(module.up, 3.0)
         if self.config.blocks and self.config.skip_merge == "sum":
             self.merge.weight.data.mul_(1 / self.config.blocks)
         if self.config.anchor == "additive":
@@ -316,12 +325,24 @@ class MARSTFN(nn.Module):
 
 def anchor(s2: Tensor, landsat: Tensor) -> Tensor:
     """The additive baseline S2 + up(L - D(S2)), D the 3x3 mean, up bicubic; (n, b, p, p), (n, b, p/3, p/3)."""
-    return s2 + _enlarge(landsat - F.avg_pool2d(s2, RATIO), s2.shape[-2:])
+    return s2 + parts(s2, landsat)[0]
+
+
+def parts(s2: Tensor, landsat: Tensor) -> tuple[Tensor, Tensor]:
+    """up(L - D(S2)), the change that Landsat saw, and S2 - up(D(S2)), the detail it cannot see; (n, b, p, p) each."""
+    coarse = F.avg_pool2d(s2, RATIO)
+    size = s2.shape[-2:]
+    return _enlarge(landsat - coarse, size), s2 - _enlarge(coarse, size)
 
 
 def parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)
+
+
+def _open(gate: nn.Conv2d, bias: float) -> None:
+    assert gate.bias is not None
+    nn.init.constant_(gate.bias, bias)
 
 
 def _enlarge(x: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:

@@ -28,6 +28,7 @@ CONFIGS = {
     "growth 64": Config(growth=64),
     "no DANet, no CBAM": Config(danet=False, cbam=False),
     "residual on the additive baseline": Config(anchor="additive", centre=0.15, spread=0.15),
+    "guided": Config(anchor="additive", guide=True, centre=0.15, spread=0.15),
 }
 
 
@@ -54,7 +55,7 @@ def expected(c: Config) -> int:
     def gate(ratio: int) -> int:
         return conv(f, f // ratio, 1) + conv(f // ratio, f, 1)
 
-    total = branch(c.bands) + (branch(1) if c.pan else 0) + conv(c.bands, f, 3)
+    total = branch(c.bands) + (branch(1) if c.pan else 0) + conv(c.bands * (3 if c.guide else 1), f, 3)
     total += gate(c.se_ratio) if c.attention else 0
     total += conv(f * (3 if c.pan else 2), f, 1)
     dense = sum(conv(f + k * c.growth, c.growth, 3) for k in range(c.layers)) + conv(f + c.layers * c.growth, f, 1)
@@ -184,6 +185,7 @@ def test_a_fresh_anchored_network_is_the_additive_baseline() -> None:
         ({"anchor": "bicubic"}, "anchor"),
         ({"features": 60}, "multiple of 8"),
         ({"spread": 0.0}, "spread"),
+        ({"guide": True}, "anchor"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object], message: str) -> None:
