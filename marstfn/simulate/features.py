@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from marstfn.simulate import spectra
 from marstfn.simulate.hashing import F32, key, mixed, uniform
 from marstfn.simulate.noise import F64, field, fractal, quantile
 from marstfn.simulate.optics import CELL
-from marstfn.simulate.parcels import Division, nearest
+from marstfn.simulate.parcels import Division
 from marstfn.simulate.style import Style
 
 _ROOF_ORDER = np.array([0, 0, 0, 1, 1, 2, 3, 3])
@@ -42,11 +44,26 @@ def edges(division: Division, seed: int, x: F64, y: F64, style: Style) -> tuple[
     return hedge, paved, dirt
 
 
+class _Site(NamedTuple):
+    name: np.uint32
+    x: float
+    y: float
+
+
+def _sites(seed: int, x: F64, y: F64, spacing: float, chance: float, reach: float) -> list[_Site]:
+    """Places on a jittered lattice that exist and lie within `reach` of the window, in the lattice's order."""
+    columns = np.arange(int((x.min() - reach) // spacing) - 1, int((x.max() + reach) // spacing) + 2)
+    rows = np.arange(int((y.min() - reach) // spacing) - 1, int((y.max() + reach) // spacing) + 2)
+    names = mixed(seed, rows[:, None], columns[None, :])
+    exists = uniform(mixed(names, 41)) < chance
+    sx = (columns[None, :] + 0.2 + 0.6 * uniform(mixed(names, 44)).astype(np.float64)) * spacing
+    sy = (rows[:, None] + 0.2 + 0.6 * uniform(mixed(names, 45)).astype(np.float64)) * spacing
+    return [_Site(n, float(a), float(b)) for n, a, b in zip(names[exists], sx[exists], sy[exists], strict=True)]
+
+
 def villages(seed: int, x: F64, y: F64, style: Style) -> tuple[NDArray[np.bool_], F32, F32, F32]:
     """Where villages and farmsteads stand, reflectance (6, h, w) and share of what is built, share of gardens."""
     shape = (len(y), len(x))
-    wx = np.broadcast_to(x[None, :], shape)
-    wy = np.broadcast_to(y[:, None], shape)
     rough = field(key(seed, "outskirts"), x, y, 110.0)
     inside = np.zeros(shape, bool)
     u, v, name = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.uint32)
@@ -54,18 +71,22 @@ def villages(seed: int, x: F64, y: F64, style: Style) -> tuple[NDArray[np.bool_]
         (2400.0, style.villages, 130.0, 420.0),
         (830.0, 0.6 * style.villages, 28.0, 60.0),
     ):
-        near = nearest(key(seed, "villages", int(spacing)), wx, wy, spacing, 0.3)
-        exists = uniform(mixed(near.site, 41)) < chance
-        size = uniform(mixed(near.site, 42))
-        radius = np.float32(small) + np.float32(large - small) * size * size
-        distance = np.sqrt(near.dx * near.dx + near.dy * near.dy)
-        here = exists & (distance < radius * (np.float32(1) + np.float32(0.22) * rough)) & ~inside
-        t = 2 * uniform(mixed(near.site, 43)) - np.float32(1)
-        cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-        np.copyto(u, cosine * near.dx + sine * near.dy, where=here)
-        np.copyto(v, cosine * near.dy - sine * near.dx, where=here)
-        np.copyto(name, near.site, where=here)
-        inside |= here
+        for site in _sites(key(seed, "villages", int(spacing)), x, y, spacing, chance, 2 * large):
+            rows = slice(*np.searchsorted(-y, (-site.y - 2 * large, -site.y + 2 * large)))
+            columns = slice(*np.searchsorted(x, (site.x - 2 * large, site.x + 2 * large)))
+            dx = (x[columns] - site.x).astype(np.float32)[None, :]
+            dy = (y[rows] - site.y).astype(np.float32)[:, None]
+            size = uniform(mixed(site.name, 42))
+            radius = np.float32(small) + np.float32(large - small) * size * size
+            outline = radius * (np.float32(1) + np.float32(0.22) * rough[rows, columns])
+            # of two that overlap the first in the lattice's order has the ground
+            here = (np.sqrt(dx * dx + dy * dy) < outline) & ~inside[rows, columns]
+            t = 2 * uniform(mixed(site.name, 43)) - np.float32(1)
+            cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+            np.copyto(u[rows, columns], cosine * dx + sine * dy, where=here)
+            np.copyto(v[rows, columns], cosine * dy - sine * dx, where=here)
+            np.copyto(name[rows, columns], site.name, where=here)
+            inside[rows, columns] |= here
     fixed = np.zeros((6, *shape), np.float32)
     if not inside.any():
         zero = np.zeros(shape, np.float32)

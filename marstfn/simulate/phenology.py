@@ -39,7 +39,7 @@ GROWN = {
     "winter wheat": Crop(100, 9, 180, 6, 203, 0.95, 0.42, -78, 0.55, (0.020, 0.050, 0.022, 0.46, 0.16, 0.07)),
     "winter rape": Crop(88, 8, 176, 7, 196, 0.95, 0.50, -108, 0.45, (0.026, 0.068, 0.030, 0.52, 0.22, 0.09), 124),
     "spring barley": Crop(122, 7, 192, 6, 212, 0.92, 0, 95, 0.5, (0.025, 0.060, 0.029, 0.42, 0.19, 0.085)),
-    "maize": Crop(166, 7, 256, 9, 270, 0.95, 0, 138, 0.4, (0.021, 0.054, 0.024, 0.44, 0.19, 0.08)),
+    "maize": Crop(166, 7, 262, 9, 266, 0.95, 0, 138, 0.4, (0.021, 0.054, 0.024, 0.44, 0.19, 0.08)),
     "beet": Crop(160, 8, 330, 14, 287, 0.95, 0, 125, 0.15, (0.026, 0.070, 0.028, 0.58, 0.19, 0.075)),
     "soybean": Crop(174, 7, 252, 6, 272, 0.94, 0, 148, 0.3, (0.024, 0.070, 0.028, 0.59, 0.23, 0.10)),
     "potato": Crop(158, 6, 236, 7, 254, 0.92, 0, 138, 0.1, (0.026, 0.064, 0.030, 0.50, 0.20, 0.085)),
@@ -86,26 +86,29 @@ def states(parcels: U32, day: date, style: Style) -> States:
     green, growth, dry, tilled = (np.zeros(len(parcels)) for _ in range(4))
     spectrum = np.zeros((6, len(parcels)))
     tint = 1 + 0.09 * normal(mixed(parcels, 104, np.arange(6)[:, None])).astype(np.float64)
-    free = np.zeros(len(parcels), bool)
+    # day, counted in the following harvest year, on which this year's crop leaves the land
+    left = np.full(len(parcels), -np.inf)
     passes = ((this, late, float(doy)), (following, late_next, float(doy - _year_days(day.year))))
     for grown, shifts, since in passes:
         for index in np.unique(grown):
             name, chosen = CROPS[int(index)], grown == index
             crop, shift = GROWN[CROPS[int(index)]], shifts[chosen]
-            stage = _stage(crop, name, parcels[chosen], since, shift, day.year + (since < 0))
-            # next year's crop takes the land only after this year's has left it
-            takes = stage.present & (free[chosen] if since < 0 else True)
+            stage = _stage(crop, name, parcels[chosen], since, shift, day.year + (since < 0), left[chosen])
+            takes = stage.present
             mine = np.zeros(len(parcels), bool)
             mine[chosen] = takes
             green[mine], growth[mine] = stage.green[takes], stage.growth[takes]
             dry[mine], tilled[mine] = stage.dry[takes], stage.tilled[takes]
             if since > 0:
-                free[chosen] = stage.gone
+                left[chosen] = stage.leaves - _year_days(day.year)
             colour = np.array(crop.spectrum)[:, None] * tint[:, chosen]
             if crop.flower:
                 bloom = np.exp(-(((since - crop.flower - shift) / 11.0) ** 2))
                 colour = colour + FLOWERS[:, None] * bloom
             spectrum[:, mine] = colour[:, takes]
+    # poor ground carries thinner stands, every year
+    stand = 1 - 0.22 * uniform(mixed(parcels, 115)).astype(np.float64) ** 2
+    green, growth, dry = green * stand, growth * stand, dry * stand
     return States(_settled(green), _settled(growth), _settled(dry), _settled(tilled), _settled(spectrum))
 
 
@@ -116,11 +119,14 @@ class _Stage:
     growth: F64
     dry: F64
     tilled: F64
-    gone: NDArray[np.bool_]
+    leaves: F64
 
 
-def _stage(crop: Crop, name: str, parcels: U32, since: float, shift: F64, year: int) -> _Stage:
-    """One crop's season at day `since` of its harvest year; `present` where it has the land."""
+def _stage(crop: Crop, name: str, parcels: U32, since: float, shift: F64, year: int, free: F64) -> _Stage:
+    """One crop's season at day `since` of its harvest year, on land that is free from day `free` on.
+
+    `present` where the crop has the land, `leaves` the day from which the next may have it.
+    """
     t = since - shift
     if name in ("grassland", "fallow"):
         # permanent cover: only the calendar year's own curve counts
@@ -131,17 +137,18 @@ def _stage(crop: Crop, name: str, parcels: U32, since: float, shift: F64, year: 
         if name == "grassland":
             cut = _mown(parcels, since, year)
             green, growth = green * (1 - cut), growth * (1 - cut)
-        never = np.zeros(len(parcels), bool)
-        return _Stage(present, green, growth, 0.25 * (1 - green), np.zeros(len(parcels)), never)
+        until = np.full(len(parcels), np.inf if name == "grassland" else 255.0)
+        return _Stage(present, green, growth, 0.25 * (1 - green), np.zeros(len(parcels)), until)
     jitter = normal(mixed(parcels, 105, year)).astype(np.float64)
-    harvest = np.round(crop.harvest + shift + 5 * jitter)
+    harvest = np.round(crop.harvest + shift + 7 * jitter)
     lag = uniform(mixed(parcels, 106, year)).astype(np.float64)
     plough = harvest + np.round(4 + 70 * lag * lag)
     end = 320 + np.round(40 * uniform(mixed(parcels, 107, year)).astype(np.float64))
     start = crop.emergence - 25 + shift
     standing = since < harvest
-    up = crop.autumn * _rise(t, crop.emergence + 14, 8) if crop.autumn else np.zeros_like(t)
-    up_slope = crop.autumn * _slope(t, crop.emergence + 14, 8) if crop.autumn else np.zeros_like(t)
+    # sown late after a late harvest, a winter crop comes up late
+    emerges = np.maximum(crop.emergence + 14 + shift, free + 24)
+    up, up_slope = crop.autumn * _rise(since - emerges, 0, 8), crop.autumn * _slope(since - emerges, 0, 8)
     green = up + (crop.peak - crop.autumn) * _rise(t, crop.rise, crop.rise_days)
     ripe = _rise(t, crop.fall, crop.fall_days)
     growth = (up_slope + (crop.peak - crop.autumn) * _slope(t, crop.rise, crop.rise_days)) * (
@@ -161,11 +168,11 @@ def _stage(crop: Crop, name: str, parcels: U32, since: float, shift: F64, year: 
     dry = np.where(standing, dry, np.where(stubble, crop.straw * np.exp(-np.clip(after, 0, 200) / 90), 0.04))
     fresh = np.exp(-np.clip(since - plough, 0, 400) / 45)
     tilled = np.where(standing, 0.0, np.where(stubble, 0.0, fresh))
-    # autumn of the year before: the winter crop takes the land when it is sown
-    present = (since > start) if since < 0 else np.ones(len(parcels), bool)
+    # in the autumn before, only a winter crop is there, once sown
+    present = (since > np.maximum(start, free)) if since < 0 else np.ones(len(parcels), bool)
     if since < 0 and not crop.autumn:
         present = np.zeros(len(parcels), bool)
-    return _Stage(present, green, growth, dry, tilled, since > harvest + 4)
+    return _Stage(present, green, growth, dry, tilled, harvest + 4)
 
 
 def _mown(parcels: U32, since: float, year: int) -> F64:

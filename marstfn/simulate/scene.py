@@ -110,7 +110,8 @@ class Simulation:
             for b in range(6):
                 name = key(self.seed, "ceiling", at.toordinal(), b)
                 if b < 3:
-                    out[b][frame.roi] = _noisy(self._seen(at, b, frame, s.psf_msi10), name, frame, s.noise_msi)
+                    seen = self._seen(at, b, frame, s.psf_msi10, around=wide)
+                    out[b][frame.roi] = _noisy(seen, name, frame, s.noise_msi)
                 else:
                     seen = doubled(_noisy(self._seen(at, b, wide, s.psf_msi20), name, wide, s.noise_msi))
                     out[b][frame.roi] = seen[row : row + ny, column : column + nx]
@@ -167,12 +168,23 @@ class Simulation:
             numbers = stored(_noisy(seen, name, frame, noise), spec)
         return np.where(above.missing, np.uint16(spec.nodata or 0), numbers)
 
-    def _seen(self, day: date, band: int, frame: Frame, sigma: float, conditions: Conditions | None = None) -> F32:
+    def _seen(
+        self,
+        day: date,
+        band: int,
+        frame: Frame,
+        sigma: float,
+        conditions: Conditions | None = None,
+        around: Frame | None = None,
+    ) -> F32:
         """Reflectance (ny, nx) of one band at the Sentinel-2A band-pass through a PSF of `sigma` metres.
 
-        Straight down, or as a pass sees it: displaced, and brighter or darker with the angle of view.
+        Straight down, or as a pass sees it: displaced, and brighter or darker with the angle of view. `around`: a
+        frame that holds this one and whose land is to be shared.
         """
-        window, row, column = self._ground(frame)
+        window, row, column = self._ground(around or frame)
+        if around is not None:
+            row, column = row + (around.y0 - frame.y0) / CELL, column + (frame.x0 - around.x0) / CELL
         ground = surface(self.seed, self.style, window, day)[band]
         shift = (0.0, 0.0)
         if conditions is not None:
@@ -188,7 +200,7 @@ class Simulation:
         s = self.style
         widest = max(s.psf_msi10, s.psf_msi20, s.psf_oli, s.psf_pan)
         # 4.25 is more than the largest normal deviate that hashing gives
-        margin = REACH * widest + 4.25 * max(s.shift_oli, s.shift_msi) + 40
+        margin = REACH * widest + 4.25 * max(s.shift_oli, s.shift_msi) + 2 * CELL
         left = math.floor((frame.x0 - margin) / SNAP) * SNAP
         right = math.ceil((frame.x0 + frame.shape[1] * frame.resolution + margin) / SNAP) * SNAP
         top = math.ceil((frame.y0 + margin) / SNAP) * SNAP
