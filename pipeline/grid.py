@@ -102,7 +102,7 @@ class Grid:
             lon, lat = area.to_crs("EPSG:4326").centroid.coords[0]
             epsg = CRS.utm(lon, lat).epsg
             assert epsg is not None
-        box = area.to_crs(f"EPSG:{epsg}", resolution=1000.0).boundingbox
+        box = _projected(area, epsg).boundingbox
         # a corner within 1 mm of the lattice is on it: reprojection leaves that much
         left = math.floor((box.left + 1e-3) / CELL) * CELL
         top = math.ceil((box.top - 1e-3) / CELL) * CELL
@@ -148,12 +148,18 @@ class Grid:
     def tiles(self, area: Geometry | None = None) -> Iterator[Tile]:
         """All tiles in row-major order, or those that meet `area` (any CRS)."""
         n_rows, n_cols = self.tile_shape
-        projected = None if area is None else area.to_crs(f"EPSG:{self.epsg}", resolution=1000.0)
+        projected = None if area is None else _projected(area, self.epsg)
         for row in range(n_rows):
             for col in range(n_cols):
                 tile = self.tile(row, col)
                 if projected is None or _meets(tile, projected):
                     yield tile
+
+
+def _projected(area: Geometry, epsg: int) -> Geometry:
+    # an edge straight in degrees bulges in UTM, 35 m over 40 km: pieces of half a kilometre bend by centimetres
+    geographic = area.crs is not None and area.crs.geographic
+    return area.to_crs(f"EPSG:{epsg}", resolution=0.005 if geographic else 500.0)
 
 
 def _meets(tile: Tile, area: Geometry) -> bool:

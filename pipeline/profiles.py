@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -84,7 +85,9 @@ class Profile:
         """
         if not self.signed or not (urlsplit(href).hostname or "").endswith(".blob.core.windows.net"):
             return href
-        import planetary_computer  # imported here: it starts a settings machinery few runs need
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its models are of an older pydantic
+            import planetary_computer
 
         return str(planetary_computer.sign_url(href))
 
