@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -19,7 +18,10 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.commands.jobs import described
 from pipeline.events import Event, Note, StageDone, StageStarted, TileDone, TileFailed
+from pipeline.plan import Plan
+from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Board:
         self._bars: dict[str, _Bar] = {}
         self._failed: list[dict[str, str]] = []
         self._told = 0
+        self._plan: Plan | None = None
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -66,7 +69,11 @@ class Board:
                     bar.end(event)
                 if len(self._failed) > self._told:
                     self._failures()
+            case Note(kind="pairs"):
+                self._pairs(event)
             case Note():
+                if isinstance(event.data, Plan):
+                    self._plan = event.data
                 if publish := _NOTES.get(event.kind):
                     publish(event)
 
@@ -76,6 +83,10 @@ class Board:
         create_table_artifact(
             table=self._failed[-200:], key="fuse-year-failed-tiles", description=f"{count} tiles failed. {remedy}"
         )
+
+    def _pairs(self, note: Note) -> None:
+        if self._plan is not None:
+            create_table_artifact(table=pairs(self._plan, note.data), key="fuse-year-pairs", description=note.text)
 
 
 class _Bar:
@@ -124,19 +135,12 @@ def _table(key: str) -> Callable[[Note], None]:
     return publish
 
 
-def _markdown(key: str) -> Callable[[Note], None]:
-    def publish(note: Note) -> None:
-        create_markdown_artifact(note.text, key=key)
-
-    return publish
-
-
 def _picture(key: str) -> Callable[[Note], None]:
     def publish(note: Note) -> None:
-        path = Path(note.data)
-        data = path.read_bytes()
-        if len(data) > IMAGE_LIMIT:
-            create_markdown_artifact(f"{note.text}: `{path}`", key=key)
+        folder, _, name = note.text.rpartition("/")
+        data = Store(folder).read(name)
+        if data is None or len(data) > IMAGE_LIMIT:
+            create_markdown_artifact(f"`{note.text}`", key=key)
         else:
             text = base64.b64encode(data).decode()
             create_image_artifact(f"data:image/png;base64,{text}", key=key, description=note.text)
@@ -154,6 +158,19 @@ def rows(data: Any) -> list[dict[str, Any]]:
     ]
 
 
+def pairs(plan: Plan, found: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """A row a Landsat date: the Sentinel-2 days that may serve it, the best first."""
+    landsat, sentinel2 = plan.of("landsat8"), plan.of("sentinel2")
+    table = []
+    for pair in found:
+        days = [
+            f"{sentinel2[k].day} ({age:+d} d, {100 * clear:.0f} % clear)"
+            for k, age, clear in zip(pair["references"], pair["days"], pair["clear"], strict=True)
+        ]
+        table.append({"Landsat 8": landsat[pair["landsat"]].day.isoformat(), "references": ", ".join(days) or "none"})
+    return table
+
+
 def _mapping(row: Any) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
@@ -161,12 +178,31 @@ def _mapping(row: Any) -> Mapping[str, Any]:
     return {name: getattr(row, name) for name in names} if names else {"value": row}
 
 
+def _plan(note: Note) -> None:
+    if isinstance(note.data, Plan):
+        lines = described(note.data)
+        body = "\n".join(lines)
+        create_markdown_artifact(f"{note.text}\n\n```\n{body}\n```\n", key="fuse-year-plan")
+
+
+def _cube(note: Note) -> None:
+    text = f"""# Finished
+
+`{note.text}`
+
+```python
+import xarray as xr
+ds = xr.open_zarr("{note.text}")
+```
+"""
+    create_markdown_artifact(text, key="fuse-year-cube")
+
+
 _NOTES: dict[str, Callable[[Note], None]] = {
     "dashboard": _dashboard,
-    "plan": _markdown("fuse-year-plan"),
+    "plan": _plan,
     "scenes": _table("fuse-year-scenes"),
-    "pairs": _table("fuse-year-pairs"),
     "quicklook": _picture("fuse-year-quicklook"),
     "ndvi": _picture("fuse-year-ndvi"),
-    "cube": _markdown("fuse-year-cube"),
+    "cube": _cube,
 }

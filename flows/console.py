@@ -24,8 +24,8 @@ from rich.table import Table
 
 from pipeline.events import Event, Note, StageDone, StageStarted, TileDone, TileFailed
 
-NORMAL = frozenset({"plan", "dashboard", "warning", "catalog", "store"})
-"""Notes shown at ordinary verbosity; `-v` shows all, `-q` warnings alone."""
+NORMAL = frozenset({"plan", "catalog"})
+"""Notes shown as they are at ordinary verbosity; `-v` shows all, `-q` warnings alone."""
 
 PAUSE = 15.0
 """Seconds between two lines of progress where the output is no terminal."""
@@ -114,6 +114,8 @@ class Display:
             self.say(f"[yellow]note[/] {_plain(note.text)}", always=True)
         elif note.kind == "dashboard":
             self.say(f"Dask dashboard: [link={note.text}]{note.text}[/link]")
+        elif note.kind in ("store", "log"):
+            self.say(f"{note.kind}: {_plain(note.text)}")
         elif note.kind in NORMAL or self.verbosity > 0:
             self.say(_plain(note.text))
 

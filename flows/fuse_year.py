@@ -1,17 +1,152 @@
-"""stub"""
+"""The flow: the main job as Prefect runs and shows it, one task a stage, Dask futures inside."""
 
-from prefect import flow
+# no `from __future__ import annotations` here: Prefect reads the signature's types when the flow is served
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows import work
+from flows.artifacts import Board
+from flows.commands.jobs import finished
+from flows.session import new_run
+from pipeline import request as requests
+from pipeline.errors import MarstfnError
+from pipeline.events import Event, Listener, Note
+from pipeline.views import Truth
 
 
-@flow(name="fuse-year")
-def fuse_year(aoi: str, base: str | None = None) -> str:
-    """Fuse.
+@dataclass(frozen=True)
+class Companion:
+    """Whoever runs the flow in this very process: hears what the Prefect page hears, may know the truth."""
+
+    listener: Listener
+    truth: Truth | None = None
+
+
+_companion: ContextVar[Companion | None] = ContextVar("marstfn_companion", default=None)
+
+
+@contextmanager
+def accompanied(listener: Listener, truth: Truth | None = None) -> Iterator[None]:
+    """Within this context a flow run in this process tells `listener` too, and draws its pictures with `truth`."""
+    token = _companion.set(Companion(listener, truth))
+    try:
+        yield
+    finally:
+        _companion.reset(token)
+
+
+@flow(name="fuse-year", persist_result=False, validate_parameters=True)
+def fuse_year(
+    aoi: str | dict[str, Any],
+    year: Annotated[int | None, Field(ge=requests.FIRST_YEAR, le=2100)] = None,
+    catalog: Annotated[str | None, Field(min_length=1)] = None,
+    store: Annotated[str | None, Field(min_length=1)] = None,
+    weights: str | list[str] | None = None,
+    method: Literal["network", "additive", "bicubic", "copy"] | None = None,
+    scheduler: Annotated[str | None, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+")] = None,
+    start: date | None = None,
+    end: date | None = None,
+    max_cloud: Annotated[float | None, Field(ge=0, le=100)] = None,
+    min_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
+    max_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
+    bandpass: bool = True,
+    scene_check: bool = True,
+    tile: Annotated[int | None, Field(ge=60, le=1920, multiple_of=6)] = None,
+    stride: Annotated[int | None, Field(ge=6, le=480, multiple_of=6)] = None,
+    batch: Annotated[int | None, Field(ge=1, le=1024)] = None,
+    threads: Annotated[int | None, Field(ge=0, le=1024)] = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    store_root: Annotated[str | None, Field(min_length=1)] = None,
+    base: str | None = None,
+) -> str:
+    """A dense 10 m annual reflectance series from Landsat 8 and Sentinel-2, fused with MARSTFN.
+
+    Only the area of interest must be given. What is left empty comes from the worker's MARSTFN_... variables or its
+    configuration file, else from the defaults named here. Run again with the same parameters to go on where a run
+    stopped.
 
     Args:
-        aoi: the area
-        base: folder
-    """
-    import os
+        aoi: Area of interest: a GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled name (hailar, dezhou).
+        year: Calendar year of the series. Default: the last complete year.
+        catalog: STAC catalogue: planetary-computer (the default; anonymous, no pan), earth-search, or PROFILE@URL.
+        store: Folder or object-store URL of this run. Default: NAME-YEAR beside the AOI file.
+        weights: auto (the default), marstfn-pan, marstfn-nopan, or one or two safetensors files.
+        method: network (the default) is MARSTFN; additive, bicubic and copy are baselines.
+        scheduler: Address of a running Dask scheduler, tcp://HOST:PORT. Default: a cluster on the worker's machine.
+        start: First day, inside the year. Default: 1 January.
+        end: Last day, inside the year. Default: 31 December.
+        max_cloud: Leave out items that report more cloud, in percent of the whole item. Default: 100.
+        min_reference_days: Least days between a Landsat date and its Sentinel-2 reference. Default: 0, the same day.
+        max_reference_days: Most days between a Landsat date and its Sentinel-2 reference. Default: 120.
+        bandpass: Bring Landsat to the Sentinel-2 MSI band-pass.
+        scene_check: Check each Landsat scene against clear Sentinel-2, and correct it within stated bounds.
+        tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
+        stride: Step between model windows in 10 m pixels, a multiple of 6. Default: four fifths of the window.
+        batch: Model windows in one forward pass. Default: 8.
+        threads: Threads of the fusing worker. Default: all cores.
+        device: Where the network runs. Default: auto, a CUDA device where there is one.
+        store_root: Folder or URL in which NAME-YEAR is made when store is empty.
+        base: Folder from which relative paths are read. Default: the one the worker was started in.
 
-    print("cwd", os.getcwd(), aoi, base)
-    return aoi
+    Returns:
+        Path or URL of the finished cube.
+    """
+    logger = get_run_logger()
+    board, companion = Board(), _companion.get()
+
+    def listener(event: Event) -> None:
+        if isinstance(event, Note) and event.kind in ("dashboard", "warning", "store"):
+            logger.info("%s: %s", event.kind, event.text)
+        board(event)
+        if companion is not None:
+            companion.listener(event)
+
+    try:
+        request = requests.make(
+            aoi=aoi,
+            year=year,
+            catalog=catalog,
+            store=store,
+            store_root=store_root,
+            weights=weights,
+            method=method,
+            scheduler=scheduler,
+            tile_px=tile,
+            start=start,
+            end=end,
+            max_cloud=max_cloud,
+            min_reference_days=min_reference_days,
+            max_reference_days=max_reference_days,
+            stride=stride,
+            batch=batch,
+            threads=threads,
+            device=device,
+            bandpass=bandpass,
+            scene_check=scene_check,
+            base=Path(base) if base else Path.cwd(),
+        )
+        truth = companion.truth if companion else None
+        done = work.work(request, str(flow_run.id or new_run()), listener, step=_step, truth=truth)
+    except MarstfnError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        raise
+    for line in finished(done):
+        logger.info(line)
+    return done.cube
+
+
+def _step(name: str, stage: Callable[[], Any]) -> Any:
+    """One stage as one Prefect task; its result stays in memory, for resuming is the ledger's work."""
+    watched = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, retries=0)(stage)
+    return watched()

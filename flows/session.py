@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
@@ -68,13 +67,3 @@ def out(text: str = "") -> None:
     """One line of result on standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-def store_of(path: str) -> str:
-    """The store of a run, given the store or its cube."""
-    clean = path.rstrip("/")
-    return clean.removesuffix("/fused.zarr") if clean.endswith("/fused.zarr") else _folder(clean, "fused.zarr")
-
-
-def _folder(path: str, cube: str) -> str:
-    return str(Path(path).parent) if "://" not in path and Path(path).name == cube else path

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.session import Talk, out, store_of, talking
+from flows.session import Talk, out, talking
 from pipeline.errors import PlanError
 
 
@@ -24,9 +24,10 @@ def status(store: str, *, talk: Talk | None = None) -> int:
         store: Folder or URL of the run, or its fused.zarr.
     """
     with talking(talk):
-        from flows.status import read
+        from pipeline import status as states
+        from pipeline.verify import store_of
 
-        found = read(store_of(store))
+        found = states.read(store_of(store))
         for line in found.lines:
             out(line)
         return 0 if found.complete else 1
@@ -46,9 +47,8 @@ def verify(store: str, *, talk: Talk | None = None) -> int:
     """
     with talking(talk) as display:
         from pipeline import verify as checks
-        from pipeline.store import Store
 
-        report = checks.verify(Store(store_of(store)), listener=display)
+        report = checks.verify(store, listener=display)
         for line in report.lines:
             out(line)
         return 0 if report.ok else 1

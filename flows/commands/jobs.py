@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from flows.session import Talk, new_run, out, talking
 
 if TYPE_CHECKING:
+    from pipeline.job import Summary
     from pipeline.plan import Plan
     from pipeline.request import Request
 
@@ -89,7 +90,7 @@ def run(
     choices: Choices | None = None,
     log: Annotated[Path | None, Parameter(help="Log file; default: logs/ in the store.")] = None,
     talk: Talk | None = None,
-) -> int:
+) -> None:
     """Fuse a year over an area: search, ingest, harmonise, fuse, verify. Run it again to go on where it stopped.
 
     For example:
@@ -104,13 +105,11 @@ def run(
         aoi: A GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled area (hailar, dezhou).
     """
     with talking(talk) as display:
+        asked = request(aoi, choices or Choices())
         from flows.work import work
 
-        summary = work(request(aoi, choices or Choices()), new_run(), display, log=log)
-        for line in summary.lines:
+        for line in finished(work(asked, new_run(), display, log_file=log)):
             out(line)
-        out(f"cube: {summary.cube}")
-        return 0
 
 
 def plan(
@@ -159,7 +158,17 @@ def request(aoi: str, choices: Choices) -> Request:
     return requests.make(aoi=aoi, base=Path.cwd(), **given)
 
 
-def described(plan: Plan, store: str) -> list[str]:
+def finished(summary: Summary) -> list[str]:
+    """What a run has made, in a few lines, the cube last."""
+    dates = f"{summary.landsat_dates} Landsat dates fused, {summary.sentinel2_dates} Sentinel-2 dates observed"
+    lines = [f"{dates}, {summary.tiles} tiles, {summary.seconds:.0f} s"]
+    store = Path(summary.store)
+    pictures = [name for name in summary.files if name.endswith(".png")]
+    lines += [f"{Path(name).stem}: {store / name}" for name in pictures if "://" not in summary.store]
+    return [*lines, f"cube: {summary.cube}"]
+
+
+def described(plan: Plan, store: str = "") -> list[str]:
     """A plan in a few lines."""
     rows, columns = plan.grid.tile_shape
     ny, nx = plan.grid.shape(10)
@@ -182,5 +191,6 @@ def described(plan: Plan, store: str) -> list[str]:
     lines.append(
         f"  method    {plan.options.method}" + (f", {weights}" if weights else "") + f", on {plan.options.device}"
     )
-    lines.append(f"  store     {store}")
+    if store:
+        lines.append(f"  store     {store}")
     return lines

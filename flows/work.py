@@ -1,0 +1,133 @@
+"""The job from request to cube, for the flow and the command line alike: stages, cluster and log in one place."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pipeline import cluster, job, logs, settings
+from pipeline.errors import MarstfnError
+from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileDone, TileFailed
+from pipeline.job import Job, Summary
+from pipeline.request import Request
+from pipeline.store import Store
+from pipeline.views import Truth
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Step(Protocol):
+    """How a stage is run: plainly, or as a task that Prefect watches."""
+
+    def __call__(self, name: str, stage: Callable[[], Any]) -> Any: ...
+
+
+def plainly(name: str, stage: Callable[[], Any]) -> Any:
+    """Run the stage, and nothing else."""
+    return stage()
+
+
+def work(
+    request: Request,
+    run: str,
+    listener: Listener,
+    *,
+    log_file: Path | None = None,
+    step: Step = plainly,
+    truth: Truth | None = None,
+) -> Summary:
+    """Do the job that `request` asks for and return what it made; `run` names it in its log.
+
+    `log_file` None: `logs/RUN.log` in the store. `truth(day, x0, y0, shape)`: exact reflectance for the pictures of a
+    simulated run. Raises MarstfnError in words; finished tiles stay.
+    """
+    began = time.monotonic()
+
+    def hear(event: Event) -> None:
+        _write_down(event)
+        listener(event)
+
+    with ExitStack() as stack:
+        if log_file is not None:
+            stack.enter_context(logs.to_file(log_file, run))
+        made = step("plan", lambda: _prepared(request, hear))
+        stack.enter_context(job.alone(made.store))
+        path = log_file or log_path(made.store, run)
+        if log_file is None:
+            stack.enter_context(logs.to_file(path, run))
+        hear(Note("log", str(path)))
+        try:
+            log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
+            with cluster.connect(
+                request.scheduler, device=made.plan.options.device, defaults=settings.load()
+            ) as client:
+                logs.forward(client)
+                hear(Note("dashboard", client.dashboard_link))
+                step("ingest", lambda: job.ingest(made, client, hear))
+                step("harmonise", lambda: job.harmonise(made, client, hear))
+                step("fuse", lambda: job.fuse(made, client, hear))
+            summary: Summary = step("finish", lambda: job.finish(made, hear, truth=truth, began=began))
+        except MarstfnError as error:
+            log.error("%s", error)
+            raise
+        except Exception:
+            log.exception("the run ended in an error nobody foresaw")
+            raise
+        except BaseException as end:
+            log.error("interrupted (%s); finished tiles are kept", type(end).__name__)
+            raise
+        log.info("cube: %s", summary.cube)
+    return summary
+
+
+def _prepared(request: Request, listener: Listener) -> Job:
+    """The job, planned or found; where that fails, no empty folder stays behind."""
+    new: list[Path] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Note) and event.kind == "store":
+            folder = Store(event.text).local
+            if folder is not None and not folder.exists():
+                new.append(folder)
+        listener(event)
+
+    try:
+        return job.prepare(request, hear)
+    except BaseException:
+        for folder in new:
+            with suppress(OSError):  # not empty: something was kept there
+                folder.rmdir()
+        raise
+
+
+def log_path(store: Store, run: str) -> Path:
+    """Where a run's log goes: into its store, or where that is no folder, among the user's own state."""
+    if store.local is not None:
+        return store.local / "logs" / f"{run}.log"
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "marstfn" / f"{run}.log"
+
+
+def _write_down(event: Event) -> None:
+    """Events as lines of the log; those of a tile carry its name."""
+    match event:
+        case StageStarted():
+            log.info("stage %s: %d tiles, %d of them done before", event.stage, event.total, event.skipped)
+        case TileDone():
+            timings = ", ".join(f"{k} {v:.2f}" for k, v in event.timings.items())
+            with logs.tile(event.tile):
+                log.info("stage %s: done in %.2f s%s", event.stage, event.seconds, f" ({timings})" if timings else "")
+        case TileFailed():
+            with logs.tile(event.tile):
+                log.error("stage %s: failed: %s", event.stage, event.error)
+        case StageDone():
+            log.info("stage %s: %d done, %d failed, %.1f s", event.stage, event.done, event.failed, event.seconds)
+        case Note():
+            log.log(logging.WARNING if event.kind == "warning" else logging.INFO, "%s: %s", event.kind, event.text)

@@ -1,0 +1,136 @@
+"""The command line: help, exit codes, and what it says where it cannot go on."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+
+COMMANDS = ["demo", "run", "plan", "status", "verify", "ndvi", "export", "train", "up", "down", "catalogue"]
+MARSTFN = str(Path(sys.executable).with_name("marstfn"))
+
+
+def typed(capsys, *arguments):
+    """(exit code, standard output, standard error) of a command line."""
+    code = cli.run(list(arguments))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_help_names_every_command(capsys):
+    code, text, _ = typed(capsys, "--help")
+    assert code == 0
+    assert [c for c in COMMANDS if c not in text] == []
+    assert "Exit codes" in text
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "train"])
+def test_every_command_has_help_with_an_example(capsys, command):
+    code, text, _ = typed(capsys, command, "--help")
+    assert code == 0
+    assert f"marstfn {command}" in text.split("Parameters")[0].replace("Usage: marstfn", "")
+
+
+def test_help_is_quick():
+    used = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([MARSTFN, "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # processor time: what a busy machine adds is not ours
+    assert min(used) < 1.0, f"marstfn --help took {used} s"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from flows import cli; cli.run(['--help']); print(sorted(set(sys.modules)))"
+    text = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    for module in ("torch", "prefect", "xarray", "distributed", "rasterio", "matplotlib"):
+        assert f"'{module}'" not in text, module
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["run"],
+        ["run", "a.geojson", "--no-such-option", "1"],
+        ["run", "a.geojson", "--method", "magic"],
+        ["run", "a.geojson", "--year", "soon"],
+        ["export", "cube"],
+    ],
+)
+def test_wrong_usage_ends_with_2(capsys, arguments):
+    code, text, error = typed(capsys, *arguments)
+    assert code == 2
+    assert not text
+    assert error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "no-such.geojson"], 2, ["no-such.geojson", "no file", "hailar"]),
+        (["run", "hailar", "--year", "1900"], 2, ["year = 1900", "2015", "nothing was started"]),
+        (["run", "hailar", "--tile", "100"], 2, ["tile_px = 100", "multiple of 6"]),
+        (["run", "hailar", "--catalog", "nowhere"], 2, ["nowhere", "planetary-computer"]),
+        (["run", "hailar", "--scheduler", "8786"], 2, ["scheduler", "8786"]),
+        (["run", "hailar", "--weights", "no.safetensors"], 2, ["no.safetensors"]),
+        (["run", "hailar", "--catalog", "simulated@http://127.0.0.1:9"], 1, ["127.0.0.1:9"]),
+        (["plan", "no-such.geojson"], 2, ["no-such.geojson"]),
+        (["status", "no-such-store"], 1, ["no-such-store", "give the folder"]),
+        (["ndvi", "no-such-cube", "--point", "1,2"], 1, ["no-such-cube"]),
+        (["ndvi", "cube"], 2, ["--point", "--out"]),
+        (["ndvi", "cube", "--point", "1;2"], 2, ["LON,LAT"]),
+        (["ndvi", "cube", "--plot", "a.png", "--out", "b.zarr"], 2, ["--plot", "--point"]),
+        (["export", "no-such-cube", "tiffs"], 1, ["no-such-cube"]),
+    ],
+)
+def test_bad_input_is_one_readable_message(capsys, tmp_path, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MARSTFN_CATALOG", "MARSTFN_YEAR", "MARSTFN_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    got, text, error = typed(capsys, *arguments)
+    assert got == code
+    assert not text
+    assert [w for w in words if w not in error] == []
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verbose_shows_where(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = typed(capsys, "run", "no-such.geojson", "-v")
+    assert code == 2
+    assert "Traceback" in error
+    assert error.rstrip().splitlines()[-1].startswith("error: ")
+
+
+def test_an_interrupt_ends_with_130(capsys, monkeypatch):
+    from flows.commands import tools
+
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tools, "talking", interrupted)
+    code, _, error = typed(capsys, "up")
+    assert code == 130
+    assert "finished tiles are kept" in error
+
+
+def test_an_error_nobody_foresaw_ends_with_1(capsys, monkeypatch):
+    from flows.commands import tools
+
+    monkeypatch.setattr(tools, "talking", lambda talk: 1 / 0)
+    code, _, error = typed(capsys, "up")
+    assert code == 1
+    assert error.startswith("error: unexpected ZeroDivisionError")
+
+
+def test_the_version_is_the_packages(capsys):
+    import importlib.metadata
+
+    assert typed(capsys, "--version")[1].strip() == importlib.metadata.version("marstfn")
