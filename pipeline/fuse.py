@@ -7,14 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marstfn import weights as weight_files
-from marstfn.bands import BANDS, COARSE, FINE, PAN_RES, RATIO
+from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import METHODS, degrade
 from marstfn.patches import covering, starts
 from marstfn.predict import Predict, Predictor, window
@@ -26,11 +25,13 @@ from pipeline.cube import (
     FUSED_PIXEL,
     HIDDEN,
     MASKED,
+    NOTHING,
     OBSERVED,
+    SENTINEL2,
     UPSAMPLED,
     pack,
-    unpack,
 )
+from pipeline.days import KEPT, Days
 from pipeline.errors import WeightsError
 from pipeline.grid import CELL, Tile, Window
 from pipeline.harmonise import Harmonisation
@@ -45,8 +46,7 @@ BASELINE_PATCH = 60
 """Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
 LIBRARIES = ("torch", "numpy", "scipy", "marstfn")
 """Whose versions shape the fused pixels."""
-KEPT_DAYS = 12
-"""Sentinel-2 days kept decoded: neighbouring Landsat dates share their references."""
+LAYERS = (*BANDS, "quality", "reference_age", "coherence")
 
 
 def patch_side(plan: Plan) -> int:
@@ -102,8 +102,7 @@ def fuse_tile(
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
         for block in cube.blocks(len(plan.scenes), plan.options.time_shard):
             counts += work.block(block, ahead)
-    names = (*BANDS, "quality", "reference_age", "coherence")
-    for name in names:
+    for name in LAYERS:
         objects += cube.shard_objects(plan, FUSED, name, len(plan.scenes), tile, FINE)
     start = time.perf_counter()
     checksums = ledger.checksum(store, objects)
@@ -177,10 +176,12 @@ class _Work:
         self.frame = _frame(plan, tile)
         self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
         self.patches = 0
-        names = [(g.name, n) for g in cube.groups(plan) for n in (*g.bands, *(("clear",) if g.masked else ()))]
-        self._arrays = {(g, n): cube.array(store, INPUTS, f"{g}/{n}") for g, n in names}
+        self._days = {
+            g.name: Days(store, g, self.frame.window, len(cube.group_scenes(plan, g)), KEPT if g is SENTINEL2 else 1)
+            for g in cube.groups(plan)
+        }
         self._order = {s.items: i for sensor in ("landsat8", "sentinel2") for i, s in enumerate(plan.of(sensor))}
-        self._day = lru_cache(maxsize=KEPT_DAYS)(self._decoded)
+        self._out = {name: cube.array(store, FUSED, name, "r+") for name in LAYERS}
 
     def block(self, dates: slice, ahead: ThreadPoolExecutor) -> list[list[int]]:
         """Make and store one block of dates; pixels by quality flag for each."""
@@ -191,10 +192,9 @@ class _Work:
         landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
         # while one date is in the network the next is read
         waiting = {k: ahead.submit(self._inputs, scenes[k]) for k in landsat[:1]}
-        for k, scene in enumerate(scenes):
-            if scene.sensor == "sentinel2":
-                self._observe(scene, k, out, quality)
-                continue
+        self._observe(scenes, out, quality)
+        for k in landsat:
+            scene = scenes[k]
             start = time.perf_counter()
             inputs = waiting.pop(k).result()
             self.spent["read"] += time.perf_counter() - start
@@ -206,20 +206,25 @@ class _Work:
         start = time.perf_counter()
         made: dict[str, NDArray[Any]] = {**out, "quality": quality}
         for name, values in made.items():
-            cube.write_block(cube.array(self.store, FUSED, name, "r+"), dates, self.tile, FINE, values)
+            cube.write_block(self._out[name], dates, self.tile, FINE, values)
         self.spent["write"] += time.perf_counter() - start
         return [[int((day == flag).sum()) for flag in range(HIDDEN + 1)] for day in quality]
 
-    def _observe(self, scene: Scene, k: int, out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]) -> None:
+    def _observe(
+        self, scenes: Sequence[Scene], out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]
+    ) -> None:
+        """Copy the Sentinel-2 dates of a block: they follow one another on their own axis, too."""
+        at = [k for k, scene in enumerate(scenes) if scene.sensor == "sentinel2"]
+        if not at:
+            return
         start = time.perf_counter()
-        index, roi = self._order[scene.items], self.tile.roi(FINE)
-        clear = np.asarray(self._arrays["sentinel2", "clear"][(index, *roi)])
-        seen = clear == CLEAR
+        first = self._order[scenes[at[0]].items]
+        where = (slice(first, first + len(at)), *self.tile.roi(FINE))
+        clear = np.asarray(cube.array(self.store, INPUTS, "sentinel2/clear")[where])
+        quality[at] = np.select([clear == CLEAR, clear == MASKED], [OBSERVED, HIDDEN], NOTHING)
         for band in BANDS:
-            values = np.asarray(self._arrays["sentinel2", band][(index, *roi)])
-            out[band][k][seen] = values[seen]
-        quality[k][seen] = OBSERVED
-        quality[k][clear == MASKED] = HIDDEN
+            values = np.asarray(cube.array(self.store, INPUTS, f"sentinel2/{band}")[where])
+            out[band][at] = np.where(clear == CLEAR, values, np.int16(FILL))
         self.spent["read"] += time.perf_counter() - start
 
     def _fuse(
@@ -256,7 +261,7 @@ class _Work:
         """(6, H, W) on the window, from the patches that hold a pixel to be made."""
         patch = patch_side(self.plan)
         s2, landsat, pan = inputs.s2, inputs.landsat, inputs.pan
-        hole: NDArray[np.bool_] = np.isnan(s2).any(axis=0)
+        hole = np.asarray(np.isnan(s2).any(axis=0))
         rows, cols = self.frame.inside
         wanted = np.zeros(hole.shape, bool)
         wanted[rows, cols] = _enlarged(inputs.clear)[rows, cols] == CLEAR
@@ -288,38 +293,31 @@ class _Work:
     def _inputs(self, scene: Scene) -> Inputs:
         index = self._order[scene.items]
         pair = self.pairs[index]
-        y, x = self.frame.window.roi(COARSE)
-        clear = np.asarray(self._arrays["landsat8", "clear"][index, y, x])
+        landsat8, sentinel2 = self._days["landsat8"], self._days["sentinel2"]
+        clear = landsat8.clear(index)
         known = clear == CLEAR
         shape = self.frame.window.shape(FINE)
         s2 = np.full((len(BANDS), *shape), np.nan, np.float32)
         age = np.full(shape, FILL, np.int16)
         landsat = np.full((len(BANDS), *known.shape), np.nan, np.float32)
         if known.any():
-            landsat = np.stack([unpack(np.asarray(self._arrays["landsat8", b][index, y, x])) for b in BANDS])
+            landsat = landsat8.reflectance(index)
             landsat[:, ~known] = np.nan
             landsat = self.harmonisation.apply(landsat, index)
             for day, gap in zip(pair.references, pair.days, strict=True):
                 open_ = age == FILL
                 if not open_.any():
                     break
-                values, seen = self._day(day)
-                take = open_ & seen
-                s2[:, take], age[take] = values[:, take].astype(np.float32) * np.float32(cube.SCALE), gap
-        pan = self._pan(scene, index, known) if scene.pan_items and True in self.predicts else None
+                take = open_ & sentinel2.seen(day)
+                if take.any():
+                    s2[:, take] = sentinel2.values(day)[:, take] * np.float32(cube.SCALE)
+                    age[take] = gap
+        pan = None
+        if scene.pan_items and True in self.predicts:
+            pan = self._days["landsat8_pan"].reflectance(index)
+            # what hides Landsat's bands hides its pan
+            pan[:, ~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
         return Inputs(s2, landsat, pan, age, clear)
-
-    def _pan(self, scene: Scene, index: int, known: NDArray[np.bool_]) -> Array:
-        y, x = self.frame.window.roi(PAN_RES)
-        values = unpack(np.asarray(self._arrays["landsat8_pan", "pan"][index, y, x]))
-        # what hides Landsat's bands hides its pan
-        values[~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
-        return values[None]
-
-    def _decoded(self, day: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        roi = self.frame.window.roi(FINE)
-        seen = np.asarray(self._arrays["sentinel2", "clear"][(day, *roi)]) == CLEAR
-        return np.stack([np.asarray(self._arrays["sentinel2", b][(day, *roi)]) for b in BANDS]), seen
 
 
 _loading = threading.Lock()

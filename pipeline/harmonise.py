@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, RATIO
 from pipeline import cube
-from pipeline.cube import CLEAR, unpack
+from pipeline.days import Days
 from pipeline.errors import CubeError
 from pipeline.grid import Tile
 from pipeline.pairing import day_gap
 from pipeline.plan import FORMAT, Plan, fingerprint
 from pipeline.sensors import to_msi
-from pipeline.store import INPUTS, LEDGER, Store
+from pipeline.store import LEDGER, Store
 
 Array = NDArray[np.float32]
 
@@ -112,21 +112,17 @@ def sample_tile(plan: Plan, store: Store, tile: Tile, count: int) -> dict[int, N
 
     Sentinel-2 is interpolated in time between the nearest clear days before and after, per pixel.
     """
-    y, x = tile.roi(30)
-    fine_y, fine_x = tile.roi(10)
-    landsat = [cube.array(store, INPUTS, f"landsat8/{band}") for band in BANDS]
-    landsat_clear = cube.array(store, INPUTS, "landsat8/clear")
-    sentinel2 = [cube.array(store, INPUTS, f"sentinel2/{band}") for band in BANDS]
-    sentinel2_clear = cube.array(store, INPUTS, "sentinel2/clear")
+    landsat8 = Days(store, cube.LANDSAT8, tile, len(plan.of("landsat8")), 1)
+    sentinel2 = Days(store, cube.SENTINEL2, tile, len(plan.of("sentinel2")), 3)
 
     # neighbouring Landsat dates lean on the same Sentinel-2 days
-    @lru_cache(maxsize=16)
+    @lru_cache(maxsize=2 * BOTH_SIDES)
     def coarse(day: int) -> Array:
-        clear = np.asarray(sentinel2_clear[day, fine_y, fine_x]) == CLEAR
-        if not clear.any():
-            return np.full((len(BANDS), (y.stop - y.start), (x.stop - x.start)), np.nan, np.float32)
-        values = np.stack([unpack(np.asarray(a[day, fine_y, fine_x])) for a in sentinel2])
-        values[:, ~clear] = np.nan
+        seen = sentinel2.seen(day)
+        if not seen.any():
+            return np.full((len(BANDS), *tile.shape(30)), np.nan, np.float32)
+        values = sentinel2.reflectance(day)
+        values[:, ~seen] = np.nan
         bands, h, w = values.shape
         mean: Array = values.reshape(bands, h // RATIO, RATIO, w // RATIO, RATIO).mean((2, 4), dtype=np.float32)
         return mean
@@ -134,7 +130,7 @@ def sample_tile(plan: Plan, store: Store, tile: Tile, count: int) -> dict[int, N
     times = [s.time for s in plan.of("sentinel2")]
     out = {}
     for index, scene in enumerate(plan.of("landsat8")):
-        known = np.asarray(landsat_clear[index, y, x]) == CLEAR
+        known = landsat8.seen(index)
         if not known.any():
             continue
         gaps = [day_gap(scene.time, t) for t in times]
@@ -145,7 +141,7 @@ def sample_tile(plan: Plan, store: Store, tile: Tile, count: int) -> dict[int, N
             continue
         picked = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
         rows, cols = rows[picked], cols[picked]
-        own = np.stack([unpack(np.asarray(a[index, y, x])) for a in landsat])
+        own = landsat8.reflectance(index)
         if plan.options.bandpass:
             own = to_msi(own)
         out[index] = np.stack([own[:, rows, cols].T, same_day[:, rows, cols].T], axis=1)
