@@ -65,7 +65,7 @@ class TrainConfig:
     @classmethod
     def cpu(cls, samples: Path, validation: Path, out: Path, *, pan: bool) -> TrainConfig:
         """What two cores manage in an hour: small batches, the residual on the additive baseline."""
-        network = Config(pan=pan, anchor="additive", centre=0.15, spread=0.15)
+        network = Config(pan=pan, anchor="additive", guide=True, centre=0.15, spread=0.15)
         return cls(samples, validation, out, network)
 
     @classmethod
@@ -346,3 +346,9 @@ def _cut_curve(path: Path, step: int) -> None:
 
 
 __all__ = ["COLUMNS", "Progress", "TrainConfig", "adopt", "errors", "train"]
+
+
+if __name__ == "__main__":
+    from marstfn.training import main
+
+    main()
