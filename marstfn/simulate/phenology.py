@@ -66,13 +66,12 @@ class States:
 
 def crop_of(parcels: U32, year: int, style: Style) -> NDArray[np.int64]:
     """Index into CROPS that each parcel (n,) carries for the harvest of `year`; grassland stays grassland."""
-    shares = np.cumsum(style.crops) / sum(style.crops)
+    shares = np.array(style.crops) / sum(style.crops)
     grass = CROPS.index("grassland")
-    permanent = style.crops[grass] / sum(style.crops)
-    crop = np.searchsorted(shares, uniform(mixed(parcels, 101, year)), side="right").clip(0, len(CROPS) - 1)
-    stays = uniform(mixed(parcels, 102)) < permanent
-    # rotating parcels that draw grassland take maize instead, so that its share is the permanent one's
-    crop = np.where(crop == grass, CROPS.index("maize"), crop)
+    stays = uniform(mixed(parcels, 102)) < shares[grass]
+    shares[grass] = 0.0
+    rotating = np.cumsum(shares) / max(shares.sum(), 1e-9)
+    crop = np.searchsorted(rotating, uniform(mixed(parcels, 101, year)), side="right").clip(0, len(CROPS) - 1)
     return np.where(stays, grass, crop)
 
 
