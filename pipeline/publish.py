@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import cube, stac_item, views
+from marstfn.bands import BANDS
+from pipeline import cube, harmonise, stac_item, views
 from pipeline.cube import FILL, FUSED_PIXEL, HIDDEN, NOTHING, OBSERVED, UPSAMPLED
 from pipeline.events import Listener, Note, silent
 from pipeline.grid import Tile
+from pipeline.harmonise import Harmonisation
 from pipeline.plan import Plan, Scene
 from pipeline.store import FUSED, Store
 
@@ -45,6 +47,8 @@ class LandsatRow:
     nothing_percent: float
     coherence: float | None
     """Mean |degraded fused - Landsat|, reflectance."""
+    corrected: tuple[str, ...]
+    """Bands to which the check against clear Sentinel-2 applied a gain and offset."""
     items: tuple[str, ...]
 
 
@@ -110,12 +114,16 @@ def tally(store: Store, plan: Plan) -> Tally:
     return counted
 
 
-def rows(plan: Plan, counted: Tally) -> tuple[tuple[LandsatRow, ...], tuple[SentinelRow, ...]]:
+def rows(
+    plan: Plan, counted: Tally, fits: Harmonisation | None = None
+) -> tuple[tuple[LandsatRow, ...], tuple[SentinelRow, ...]]:
     """The tables of both sensors, in order of time."""
     landsat, sentinel = [], []
+    scenes = fits.scenes if fits else ()
+    corrected = {s.label: tuple(b for b, f in zip(BANDS, s.bands, strict=True) if f.applied) for s in scenes}
     for k, scene in enumerate(plan.scenes):
         if scene.sensor == "landsat8":
-            landsat.append(_landsat_row(scene, counted, k))
+            landsat.append(_landsat_row(scene, counted, k, corrected.get(scene.label, ())))
         else:
             percent = _percent(counted.quality[k])
             sentinel.append(
@@ -131,7 +139,7 @@ def finish(store: Store, plan: Plan, *, truth: views.Truth | None = None, listen
     `scenes`, `quicklook`, `ndvi` and `item`. Raises StoreError where the store cannot be written.
     """
     counted = tally(store, plan)
-    landsat, sentinel = rows(plan, counted)
+    landsat, sentinel = rows(plan, counted, harmonise.read(store))
     store.write(SCENES_JSON, scenes_json(plan, landsat, sentinel).encode())
     store.write(SCENES_CSV, scenes_csv(landsat).encode())
     text = f"{len(landsat)} Landsat and {len(sentinel)} Sentinel-2 dates"
@@ -152,9 +160,13 @@ def pictures(
         listener(Note("warning", "no Landsat date of the cube holds a pixel, so there is no picture to draw"))
         return ()
     view = views.choose(store, plan, best_tile(plan, counted), counted.quality, truth)
-    for name, kind, draw in ((QUICKLOOK, "quicklook", views.quicklook), (NDVI, "ndvi", views.ndvi)):
+    drawn = (
+        (QUICKLOOK, "quicklook", "30 m input, 10 m output and comparison", views.quicklook),
+        (NDVI, "ndvi", "NDVI through the year at a few places", views.ndvi),
+    )
+    for name, kind, text, draw in drawn:
         store.write(name, draw(view))
-        listener(Note(kind, store.join(name)))
+        listener(Note(kind, text, store.join(name)))
     return QUICKLOOK, NDVI
 
 
@@ -197,13 +209,14 @@ def scenes_csv(landsat: tuple[LandsatRow, ...]) -> str:
     for row in landsat:
         flat = asdict(row) | {
             "references": " ".join(f"{day}:{share:.3f}" for day, share in row.references.items()),
+            "corrected": " ".join(row.corrected),
             "items": " ".join(row.items),
         }
         writer.writerow(["" if flat[name] is None else flat[name] for name in names])
     return out.getvalue()
 
 
-def _landsat_row(scene: Scene, counted: Tally, k: int) -> LandsatRow:
+def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...]) -> LandsatRow:
     percent = _percent(counted.quality[k])
     ages = counted.ages[k]
     pixels = sum(ages.values())
@@ -221,6 +234,7 @@ def _landsat_row(scene: Scene, counted: Tally, k: int) -> LandsatRow:
         masked_percent=percent[HIDDEN],
         nothing_percent=percent[NOTHING],
         coherence=round(total / number * cube.SCALE, 6) if number else None,
+        corrected=corrected,
         items=(*scene.items, *scene.pan_items),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from marstfn.bands import FINE
-from pipeline import checks, cube, ledger, templates
+from pipeline import checks, cube, harmonise, ledger, templates
 from pipeline.checks import Finding
 from pipeline.cube import Group
 from pipeline.errors import CubeError
@@ -76,7 +76,8 @@ def verify(
     findings += templates.fused(store, plan, finished=finished)
     findings += strays(store, plan)
     readable = {FUSED, INPUTS} - {f.where.split("/")[0] for f in findings if f.check in ("format", "layout")}
-    prints = fingerprints(store, plan)
+    prints, unknown = fingerprints(store, plan)
+    findings += unknown
     tiles = list(plan.grid.tiles())
     listener(StageStarted("verify", len(tiles)))
 
@@ -152,13 +153,28 @@ def tile_objects(plan: Plan, stage: ledger.Stage, tile: Tile) -> tuple[str, ...]
     )
 
 
-def fingerprints(store: Store, plan: Plan) -> Fingerprints:
-    """What each tile's record must say it was made from."""
+def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]:
+    """What each tile's record must say it was made from; that of `fuse` is None where its basis is gone, and told."""
+    from pipeline.fuse import fuse_fingerprint  # brings torch, so not before it is needed
+    from pipeline.job import pairs
 
-    def expected(stage: ledger.Stage, tile: Tile) -> str | None:
-        return ingest_fingerprint(plan, tile) if stage == "ingest" else None
-
-    return expected
+    tiles = list(plan.grid.tiles())
+    expected: dict[tuple[str, str], str | None] = {("ingest", t.name): ingest_fingerprint(plan, t) for t in tiles}
+    identity = harmonise.harmonise_fingerprint(plan, [str(expected["ingest", t.name]) for t in tiles])
+    wrong = ""
+    try:
+        kept = harmonise.read(store)
+        if kept is None or kept.fingerprint != identity:
+            wrong = "it is missing" if kept is None else "it is of other inputs than the plan's"
+        else:
+            found = pairs(plan, store)
+            expected |= {("fuse", t.name): fuse_fingerprint(plan, t, kept, found) for t in tiles}
+    except CubeError as error:
+        # a damaged record is told where its tile is checked
+        wrong = str(error) if harmonise.NAME in str(error) else ""
+    consequence = "how Landsat was brought to the radiometric frame cannot be told"
+    unknown = [Finding("ledger", wrong, harmonise.NAME, consequence, "Run again with the same store")] if wrong else []
+    return lambda stage, tile: expected.get((stage, tile.name)), unknown
 
 
 def strays(store: Store, plan: Plan) -> Iterator[Finding]:

@@ -12,9 +12,12 @@ import pystac
 import xarray as xr
 
 from marstfn.bands import BANDS
-from pipeline import cube, items, ledger
+from pipeline import cube, harmonise, items, ledger
+from pipeline.fuse import fuse_fingerprint
 from pipeline.grid import Grid
 from pipeline.ingest import ingest_fingerprint
+from pipeline.job import pairs
+from pipeline.pairing import Pair
 from pipeline.plan import Options, Plan, Radiometry, Scene, WeightsRef
 from pipeline.store import FUSED, INPUTS, ITEMS, PLAN, Store
 
@@ -105,6 +108,7 @@ def write(folder: Path, a_plan: Plan | None = None, *, status: str = "complete")
     cube.create_fused(made, store)
     _write_inputs(store, made)
     data = fields(made)
+    basis = _basis(store, made)
     for tile in made.grid.tiles():
         checksums: dict[str, str] = {}
         for name in data:
@@ -113,15 +117,26 @@ def write(folder: Path, a_plan: Plan | None = None, *, status: str = "complete")
                 cube.write_block(target, block, tile, 10, data[name].values[block, *tile.roi(10)])
             objects = cube.shard_objects(made, FUSED, str(name), len(made.scenes), tile, 10)
             checksums |= ledger.checksum(store, objects)
-        ledger.write(store, ledger.Record("fuse", tile.name, "f" * 64, checksums, seconds=2.0))
+        ledger.write(
+            store, ledger.Record("fuse", tile.name, fuse_fingerprint(made, tile, *basis), checksums, seconds=2.0)
+        )
     cube.set_status(store, status)
     return store, made
+
+
+def _basis(store: Store, a_plan: Plan) -> tuple[harmonise.Harmonisation, tuple[Pair, ...]]:
+    """Fits that were all refused, and the pairs that follow from the ledger."""
+    identity = harmonise.harmonise_fingerprint(a_plan, [ingest_fingerprint(a_plan, t) for t in a_plan.grid.tiles()])
+    fits = harmonise.fit_scenes(a_plan, [], identity)
+    harmonise.write(store, fits)
+    return fits, pairs(a_plan, store)
 
 
 def _write_inputs(store: Store, a_plan: Plan) -> None:
     """Landsat as 30 m means of the fused dates, Sentinel-2 as observed; what is masked there is masked here."""
     data = fields(a_plan)
     checksums: dict[str, dict[str, str]] = {tile.name: {} for tile in a_plan.grid.tiles()}
+    stats: dict[str, dict[str, list[list[int]]]] = {tile.name: {} for tile in a_plan.grid.tiles()}
     for group in cube.groups(a_plan):
         scenes = cube.group_scenes(a_plan, group)
         where = [k for k, scene in enumerate(a_plan.scenes) if scene.sensor == group.name]
@@ -141,6 +156,11 @@ def _write_inputs(store: Store, a_plan: Plan) -> None:
                     a_plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution
                 )
                 checksums[tile.name] |= ledger.checksum(store, objects)
+                if name == "clear":
+                    days = values[(slice(None), *tile.roi(group.resolution))]
+                    stats[tile.name][group.name] = [[int((day == v).sum()) for v in (1, 2, 0)] for day in days]
     for tile in a_plan.grid.tiles():
-        record = ledger.Record("ingest", tile.name, ingest_fingerprint(a_plan, tile), checksums[tile.name], seconds=1.0)
-        ledger.write(store, record)
+        made_from = ingest_fingerprint(a_plan, tile)
+        ledger.write(
+            store, ledger.Record("ingest", tile.name, made_from, checksums[tile.name], stats[tile.name], seconds=1.0)
+        )

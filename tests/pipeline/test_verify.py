@@ -127,6 +127,28 @@ def test_a_record_of_other_inputs(run: tuple[Path, Plan]) -> None:
     told(verify.verify(folder), "ledger", "r000c001", "fingerprint abababababab")
 
 
+def test_a_fused_tile_of_other_options(run: tuple[Path, Plan]) -> None:
+    """A plan edited after the run leads to other fingerprints than the ledger's."""
+    folder, _ = run
+    path = folder / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["options"]["stride"] = 30
+    path.write_text(json.dumps(plan))
+    report = verify.verify(folder)
+    assert sum(f.check == "ledger" and "fingerprint" in f.what for f in report.findings) == 4
+    told(report, "attributes", "plan_fingerprint", "fused.zarr")
+    told(report, "attributes", "plan_fingerprint", "inputs.zarr")
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "missing"), ("{", "cannot be read")])
+def test_fits_that_are_gone_or_damaged(run: tuple[Path, Plan], content: str | None, words: str) -> None:
+    path = run[0] / "ledger/harmonise.json"
+    path.unlink() if content is None else path.write_text(content)
+    report = verify.verify(run[0])
+    told(report, "ledger", "ledger/harmonise.json", words)
+    assert len(report.findings) == 1
+
+
 def test_a_record_that_leaves_out_a_shard(run: tuple[Path, Plan]) -> None:
     folder, _ = run
     path = folder / "ledger/fuse/r000c000.json"
