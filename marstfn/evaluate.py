@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn import metrics
+from marstfn import flanders, metrics
 from marstfn.baselines import METHODS, Array, bicubic
-from marstfn.patches import starts
+from marstfn.patches import fill_holes, starts
 from marstfn.predict import Predictor, window
 from marstfn.scenes import Scene, nearest, scene
 from marstfn.simulate import Simulation, Style
@@ -82,6 +82,20 @@ def network(name: str, *, batch: int = 8, threads: int = 0) -> Method:
         return window(predict, s2, landsat, pan if predict.pan else None, rows, cols, side, OVERLAP)
 
     return method
+
+
+def baselines() -> dict[str, Method]:
+    """The free methods as the pipeline runs them: on inputs whose holes are filled, as the network's are. The copied
+    reference alone stays empty where there is none."""
+
+    def with_filled_holes(method: Method) -> Method:
+        def run(s2: Array, landsat: Array, pan: Array | None) -> Array:
+            fine, coarse, _ = fill_holes(s2, landsat)
+            return method(fine, coarse, None)
+
+        return run
+
+    return {n: m if n == "copy" else with_filled_holes(m) for n, m in METHODS.items()}
 
 
 def results(scenes: Iterable[Scene], methods: Mapping[str, Method]) -> dict[str, list[Array]]:
@@ -160,17 +174,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=len(SEEDS), help="number of held-back simulations")
     parser.add_argument("--side", type=int, default=SIDE, help="side of a scene in 10 m pixels, a multiple of 18")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its own choice")
+    parser.add_argument(
+        "--flanders", help="folder of the real data: adds the real same-day pairs, for sets without pan"
+    )
     options = parser.parse_args(arguments)
     views = held_back(range(SEEDS.start, SEEDS.start + options.scenes), options.side)
-    methods: dict[str, Method] = {**METHODS, **{n: network(n, threads=options.threads) for n in options.weights}}
+    methods: dict[str, Method] = {**baselines(), **{n: network(n, threads=options.threads) for n in options.weights}}
     made = results(views, methods)
     pairs = {(n, b): compare(views, made[n], made[b]) for n in options.weights for b in METHODS}
     sys.stdout.write(f"{len(views)} scenes of {options.side} x {options.side} px\n\n")
     sys.stdout.write(markdown(scores(views, made), pairs) + "\n")
+    if options.flanders:
+        plain = {n: f for n, f in methods.items() if n not in options.weights or not load(n).config.pan}
+        for title, view in flanders.scenes(flanders.read(options.flanders)).items():
+            sys.stdout.write(f"\n{title}, {int(view.seen.sum())} px\n\n")
+            sys.stdout.write(markdown(scores([view], results([view], plain)), {}) + "\n")
 
 
 def _filled(view: Scene, image: Array) -> NDArray[np.float64]:
-    fallback = bicubic(view.s2, np.nan_to_num(view.landsat), None)
+    _, coarse, _ = fill_holes(view.s2, view.landsat)
+    fallback = bicubic(view.s2, coarse, None)
     return np.asarray(metrics.fill_empty(image, np.asarray(fallback)), np.float64)
 
 

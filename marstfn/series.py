@@ -46,8 +46,8 @@ def read(root: str | Path) -> tuple[Series, ...]:
 
 def _brabant(root: Path) -> Series:
     folder = root / "brabant-s2-series"
-    fine = _netcdf(next(folder.glob("S2_L2A_10m_*.nc")), ("B02", "B03", "B04", "timestamp"))
-    half = _netcdf(next(folder.glob("S2_L2A_20m_*.nc")), ("B8A", "B11", "B12", "SCL"))
+    fine = netcdf(next(folder.glob("S2_L2A_10m_*.nc")), ("B02", "B03", "B04", "timestamp"))
+    half = netcdf(next(folder.glob("S2_L2A_20m_*.nc")), ("B8A", "B11", "B12", "SCL"))
     ten = np.stack([fine[b] for b in ("B02", "B03", "B04")], 1).astype(np.float32) * 1e-4
     twenty = np.stack([half[b] for b in ("B8A", "B11", "B12")], 1).astype(np.float32) * 1e-4
     # the 20 m bands of this file stand one 10 m row too far south of its 10 m bands
@@ -62,7 +62,7 @@ def _brabant(root: Path) -> Series:
 
 def _hesbaye(root: Path) -> Series:
     names = [f"S2-L2A-{b}" for b in ("B02", "B03", "B04", "B08", "B11", "B12")]
-    data = _netcdf(root / "hesbaye-s2-monthly" / "worldcereal_preprocessed_inputs.nc", (*names, "t"))
+    data = netcdf(root / "hesbaye-s2-monthly" / "worldcereal_preprocessed_inputs.nc", (*names, "t"))
     # no B8A in this file: its wide neighbour B08 stands in
     whole = np.stack([data[n] for n in names], 1).astype(np.float32) * 1e-4
     keep = (whole > 0).all((1, 2, 3))
@@ -77,7 +77,7 @@ def _slovenia(root: Path) -> Series:
 
 
 def _oresund(root: Path) -> Series:
-    data = _netcdf(root / "oresund-s2-l1c" / "S2A_MSIL1C_20170527_T33UUB.mat", ("im10", "im20"))
+    data = netcdf(root / "oresund-s2-l1c" / "S2A_MSIL1C_20170527_T33UUB.mat", ("im10", "im20"))
     ten = data["im10"][:3].swapaxes(1, 2).astype(np.float32) * 1e-4
     twenty = data["im20"][3:].swapaxes(1, 2).astype(np.float32) * 1e-4
     return Series("oresund", np.concatenate([ten, bilinear20(twenty)])[None], None)
@@ -89,7 +89,8 @@ def _csmask(root: Path) -> Series:
     return Series("csmask", image[None], None)
 
 
-def _netcdf(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def netcdf(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Variables of a netCDF (or MATLAB 7.3) file as they are stored: no mask, no scale. ImportError without netCDF4."""
     try:
         import netCDF4
     except ImportError as error:
