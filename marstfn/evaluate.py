@@ -17,7 +17,7 @@ from marstfn import flanders, metrics
 from marstfn.baselines import METHODS, Array, bicubic
 from marstfn.patches import fill_holes, starts
 from marstfn.predict import Predictor, window
-from marstfn.scenes import Scene, nearest, scene
+from marstfn.scenes import Scene, hidden, nearest, scene
 from marstfn.simulate import Simulation, Style
 from marstfn.weights import SHIPPED, load
 
@@ -64,9 +64,11 @@ def held_back(seeds: Iterable[int] = SEEDS, side: int = SIDE) -> list[Scene]:
         x0, y0 = (int(v) * 60 for v in rng.integers((5_000, 70_000), (12_000, 95_000)))
         passes = [a for a in simulation.acquisitions() if a.landsat and a.cloud_cover <= 70]
         for k in rng.permutation(len(passes)):
+            if hidden(simulation, passes[k], x0, y0, (side, side)).mean() > 0.5:
+                continue
             others = [a for a in nearest(simulation, passes[k].time) if a.time.date() != passes[k].time.date()]
             view = scene(simulation, passes[k], others, x0, y0, (side, side))
-            if view.seen.mean() >= 0.5 and np.isfinite(view.s2[0]).mean() >= 0.5:
+            if np.isfinite(view.s2[0]).mean() >= 0.5:
                 found.append(view)
                 break
     return found

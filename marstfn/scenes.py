@@ -77,9 +77,7 @@ def landsat(simulation: Simulation, acq: Acquisition, x0: int, y0: int, shape: t
 
     slope, intercept = (np.asarray(v, np.float64)[:, None, None] for v in OLI_FROM_MSI["sentinel-2a"])
     native = np.stack([_reflectance(numbers(b), specs[b].scale, specs[b].offset) for b in BANDS])
-    hidden = (simulation.render(acq, "qa_pixel", x0 - half, y0 + half, (ny, nx)).astype(int) & QA_MASKED) > 0
-    hidden |= np.isnan(native).any(0)
-    masked = hidden[1:-2, 1:-2] | hidden[2:-1, 1:-2] | hidden[1:-2, 2:-1] | hidden[2:-1, 2:-1]
+    masked = hidden(simulation, acq, x0, y0, shape)
     bands = half_pixel((np.nan_to_num(native) - intercept) / slope)
     bands[:, masked] = np.nan
     edge = PAN_RES * 1.5
@@ -88,6 +86,15 @@ def landsat(simulation: Simulation, acq: Acquisition, x0: int, y0: int, shape: t
     pan = half_pixel(np.nan_to_num(top)[None])
     pan[:, np.repeat(np.repeat(masked, 2, 0), 2, 1)] = np.nan
     return bands.astype(np.float32), pan.astype(np.float32)
+
+
+def hidden(simulation: Simulation, acq: Acquisition, x0: int, y0: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(h,w) lattice pixels of 30 m of which any of the four native pixels beneath is cloud, shadow or missing."""
+    ny, nx = (n // RATIO + 3 for n in shape)
+    half = COARSE + COARSE // 2
+    words = simulation.render(acq, "qa_pixel", x0 - half, y0 + half, (ny, nx)).astype(int)
+    bad = (words & QA_MASKED) > 0
+    return np.asarray(bad[1:-2, 1:-2] | bad[2:-1, 1:-2] | bad[1:-2, 2:-1] | bad[2:-1, 2:-1])
 
 
 def sentinel2(simulation: Simulation, acq: Acquisition, x0: int, y0: int, shape: tuple[int, int]) -> Array:
