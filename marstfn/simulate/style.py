@@ -24,7 +24,10 @@ CROPS = (
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Parameters of a simulated land and of the sensors that look at it; lengths in metres, rates in 0..1."""
+    """Parameters of a simulated land and of the sensors that look at it; lengths in metres, rates in 0..1.
+
+    Raises ValueError for values that no land or sensor has.
+    """
 
     # land
     parcel: float = 140.0
@@ -44,6 +47,7 @@ class Style:
     villages: float = 0.5
     """Chance that a village stands on a 2.4 km cell."""
     latitude: float = 49.2
+    """Degrees, for the height of the sun; the seasons are the northern ones everywhere."""
     season_shift: float = 0.0
     """Days by which the whole growing season comes later."""
     season_spread: float = 7.0
@@ -83,6 +87,20 @@ class Style:
     """Share of clear pixels that the mask calls cloud."""
     gaps: float = 0.06
     """Chance that a scene's swath leaves a band of ground without data."""
+
+    def __post_init__(self) -> None:
+        for name in ("psf_msi10", "psf_msi20", "psf_oli", "psf_pan"):
+            if not 3 <= getattr(self, name) <= 60:
+                raise ValueError(f"{name} = {getattr(self, name)} m; a PSF on the 5 m lattice needs 3 to 60 m")
+        for name in ("woodland", "water", "hedges", "villages", "snow", "cloudiness", "haze", "omission", "commission"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)} is a share; give 0 to 1")
+        if len(self.crops) != len(CROPS) or min(self.crops) < 0 or sum(self.crops) <= 0:
+            raise ValueError(f"crops = {self.crops}; give {len(CROPS)} shares, in the order {', '.join(CROPS)}")
+        if min(self.parcel, self.block) < 20:
+            raise ValueError(
+                f"parcel = {self.parcel} m, block = {self.block} m; the lattice of 5 m needs at least 20 m"
+            )
 
     @classmethod
     def default(cls) -> Style:

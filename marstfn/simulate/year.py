@@ -131,7 +131,7 @@ def _pass(sensor: Sensor, seed: int, day: date, epsg: int, style: Style, cover: 
     landsat = sensor == "landsat-8"
     solar = 10.4 if landsat else 10.75
     zone = epsg % 100
-    utc = solar - (6 * zone - 183) / 15
+    utc = (solar - (6 * zone - 183) / 15) % 24  # the pass belongs to the UTC day it falls on
     time = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(
         seconds=round(utc * 3600 + 240 * draw(mine, "minute"))
     )

@@ -91,7 +91,7 @@ def test_reflectance_is_that_of_farmland():
 
 def test_harvest_and_mowing_are_abrupt_and_growth_is_not():
     simulation, first = Simulation(3, 2023), date(2023, 4, 1)
-    days = [simulation.truth(first + timedelta(d), X0, Y0, (40, 40)) for d in range(214)]
+    days = [simulation.truth(first + timedelta(d), X0, Y0, (30, 30)) for d in range(214)]
     ndvi = np.stack([(t[3] - t[2]) / (t[3] + t[2]) for t in days])
     step = np.diff(ndvi, axis=0)
     assert (step < -0.2).any(axis=0).mean() > 0.1  # within a day
@@ -173,6 +173,16 @@ def test_fields_have_unit_variance_and_known_quantiles():
     g = fractal(3, x, y, (1000.0, 300.0, 90.0), weights)
     for p in (0.05, 0.5, 0.9):
         assert abs((g < quantile(weights, p)).mean() - p) < 0.02
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"psf_oli": 0.0}, {"cloudiness": 47.0}, {"crops": (1.0,)}, {"parcel": 2.0}],
+    ids=lambda w: next(iter(w)),
+)
+def test_a_style_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Style(**wrong)
 
 
 def test_held_back_styles_lie_outside_the_training_ranges():

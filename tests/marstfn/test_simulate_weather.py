@@ -38,6 +38,15 @@ def test_the_calendar_is_that_of_the_satellites(seed, year):
     assert all(f"{a.time:%Y%m%d}" in a.scene_id for a in passes)
 
 
+@pytest.mark.parametrize("epsg", [32601, 32631, 32660, 32733])
+def test_passes_fall_in_the_morning_wherever_the_zone_lies(epsg):
+    passes = Simulation(1, 2024, epsg).acquisitions()
+    assert {a.time.year for a in passes} == {2024}
+    middle = (6 * (epsg % 100) - 183) / 15
+    local = [(a.time.hour + a.time.minute / 60 + middle) % 24 for a in passes]
+    assert 10.3 < min(local) < max(local) < 10.9
+
+
 def test_sun_stands_where_the_almanac_puts_it():
     # equinox noon: elevation is 90 degrees less the latitude, azimuth due south
     elevation, azimuth = sun(49.2, datetime(2024, 3, 21), 12.0)
@@ -158,9 +167,10 @@ def test_cirrus_is_called_cirrus(skies):
     simulation, views = skies
     for sensor, asset in (("landsat-8", "qa_pixel"), ("sentinel-2a", "scl")):
         acq = next(a for a, _ in views if a.sensor == sensor)
-        acq = replace(acq, conditions=replace(acq.conditions, kind="cirrus", cover=0.6, gap=False))
+        acq = replace(acq, conditions=replace(acq.conditions, kind="cirrus", cover=0.8, gap=False))
         corner = X0 + simulation.assets(acq)[asset].corner_modulo, Y0 + simulation.assets(acq)[asset].corner_modulo
-        numbers = simulation.render(acq, asset, *corner, (200, 200))
+        numbers = simulation.render(acq, asset, *corner, (60, 60))
+        assert simulation.sky(acq, *corner, (60, 60), simulation.assets(acq)[asset].resolution).says_cloud.any()
         assert (numbers >> 2 & 1).any() if asset == "qa_pixel" else (numbers == 10).any()
 
 
@@ -196,7 +206,7 @@ def test_snow_lies_only_where_asked_for_and_only_in_winter():
 
 
 def test_scenes_differ_in_registration_and_radiometry_as_the_style_says():
-    passes = [a for seed in range(12) for a in Simulation(seed, 2024).acquisitions()]
+    passes = [a for seed in range(8) for a in Simulation(seed, 2024).acquisitions()]
     style = Style.default()
     for landsat, shift in ((True, style.shift_oli), (False, style.shift_msi)):
         mine = [a.conditions for a in passes if a.landsat is landsat]
