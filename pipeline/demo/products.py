@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 FALSE_NORTHING = 10_000_000
 """Metres between northings of UTM south (327xx) and north (326xx) of one zone."""
 
-PIECE = 3840
-"""Side in metres of the windows that a scene is written in, whatever its size: a multiple of all pixel sizes."""
+WHOLE, PIECE = 3840, 1920
+"""A scene up to WHOLE metres is rendered at once, so that its land is kept from one pass to the next; a larger one in
+windows of PIECE metres, which keeps memory small. Multiples of all pixel sizes."""
 
 MARGIN = 240
 """Metres by which every footprint reaches beyond the area: resampling and masks look over the edge."""
@@ -175,18 +176,19 @@ def _rasters(acq: Acquisition, bounds: tuple[float, float, float, float], place:
 
 
 def _pieces(rasters: Mapping[int, Raster]) -> Iterator[dict[int, tuple[int, int, tuple[int, int]]]]:
-    """Windows of about PIECE metres: (row, column, shape) by resolution, the same ground in all of them."""
+    """Windows of a scene: (row, column, shape) by resolution, the same ground in all of them."""
     coarse = rasters[max(rasters)]
-    rows, columns = (-(-n * coarse.resolution // PIECE) for n in coarse.shape)
+    extent = [n * coarse.resolution for n in coarse.shape]
+    side = WHOLE if max(extent) <= WHOLE else PIECE
+    rows, columns = (-(-length // side) for length in extent)
     for i in range(rows):
         for j in range(columns):
-            yield {resolution: _piece(raster, i, j) for resolution, raster in rasters.items()}
+            yield {resolution: _piece(raster, side, i, j) for resolution, raster in rasters.items()}
 
 
-def _piece(raster: Raster, i: int, j: int) -> tuple[int, int, tuple[int, int]]:
-    side = PIECE // raster.resolution
-    shape = min(side, raster.shape[0] - i * side), min(side, raster.shape[1] - j * side)
-    return i * side, j * side, shape
+def _piece(raster: Raster, side: int, i: int, j: int) -> tuple[int, int, tuple[int, int]]:
+    n = side // raster.resolution
+    return i * n, j * n, (min(n, raster.shape[0] - i * n), min(n, raster.shape[1] - j * n))
 
 
 def _items(

@@ -154,6 +154,7 @@ def _optimise(draft: Path, file: File) -> None:
             compress="deflate",
             level=6,
             predictor="yes",
+            overviews="auto" if max(file.raster.shape) > BLOCK else "none",
             overview_resampling="average" if file.continuous else "nearest",
             bigtiff="if_safer",
         )
