@@ -38,12 +38,12 @@ for _command in (
     cubes.verify,
     cubes.ndvi,
     cubes.export,
-    tools.train,
     tools.up,
     tools.down,
     tools.catalogue,
 ):
     app.command(_command, help_epilogue="")
+app.command(tools.train, help_epilogue="", help_flags=[])  # its own parser shows the help
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -120,20 +120,19 @@ def down(*, keep: bool = False, say: Say = lambda text: None) -> bool:
 
 
 def _start(port: int | None, old: State | None, say: Say) -> State:
-    port = port or (PORT if _free(PORT) else _any_port())
-    if not _free(port):
+    port = port or (PORT if free(PORT) else any_port())
+    if not free(port):
         raise ServiceError(f"port {port} of 127.0.0.1 is taken; nothing was started. Choose another (--port)")
     token = uuid.uuid4().hex
-    env = _environment(port, token)
+    env = environment(port, token, home() / "prefect")
     logs = home() / "logs"
     cwd = Path.cwd()
     say(f"starting the Prefect server on 127.0.0.1:{port} (the first start makes its database)")
-    command = processes.python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    server = processes.start("server", command, env=env, cwd=home(), log=logs / "server.log")
+    server = start_server(env, logs / "server.log")
     started = [server]
     try:
         api = f"http://127.0.0.1:{port}/api"
-        _wait(lambda: server_api.healthy(api), server, 180)
+        await_server(api, server)
         say("starting a worker")
         command = processes.python(
             "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL
@@ -162,13 +161,13 @@ def _stop(state: State) -> int:
     return processes.stop([state.worker, state.server], state.token)
 
 
-def _environment(port: int, token: str) -> dict[str, str]:
+def environment(port: int, token: str, prefect_home: Path) -> dict[str, str]:
     """Environment of server and worker: nothing of the user's own Prefect, everything of the user's MARSTFN_... ."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return env | {
         TOKEN: token,
         "PWD": str(Path.cwd()),
-        "PREFECT_HOME": str(home() / "prefect"),
+        "PREFECT_HOME": str(prefect_home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
@@ -182,6 +181,19 @@ def _environment(port: int, token: str) -> dict[str, str]:
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_CLI_PROMPT": "false",
     }
+
+
+def start_server(env: Mapping[str, str], log: Path) -> Process:
+    """A Prefect server on loopback at the port that `env` names, started and not yet awaited."""
+    port = env["PREFECT_SERVER_API_PORT"]
+    command = processes.python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return processes.start("server", command, env=env, cwd=log.parent, log=log)
+
+
+def await_server(api: str, server: Process) -> None:
+    """Wait until the server answers; the first start makes its database. Raises ServiceError with its log's end."""
+    _wait(lambda: server_api.healthy(api), server, 180)
 
 
 def _settings(port: int) -> dict[str, str]:
@@ -252,7 +264,8 @@ def _locked() -> Iterator[None]:
         yield
 
 
-def _free(port: int) -> bool:
+def free(port: int) -> bool:
+    """Whether `port` of 127.0.0.1 can be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -262,7 +275,8 @@ def _free(port: int) -> bool:
         return True
 
 
-def _any_port() -> int:
+def any_port() -> int:
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -37,8 +37,8 @@ def demo(
 
 def train(
     *arguments: Annotated[str, Parameter(allow_leading_hyphen=True, help="Arguments of `python -m marstfn.train`.")],
-) -> int:
-    """Make training samples and train the network; the same as `python -m marstfn.train`.
+) -> None:
+    """Make training samples and train the network; `marstfn train --help` lists the steps.
 
     For example:
 
@@ -46,9 +46,9 @@ def train(
     marstfn train --help
     ```
     """
-    from marstfn.train import main
+    from marstfn.training import main
 
-    return main(list(arguments)) or 0
+    main(list(arguments))
 
 
 def up(

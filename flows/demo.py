@@ -1,0 +1,180 @@
+"""The main job on a simulated year, on this machine alone: scenes, catalogue, flow, cluster, score."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from odc.geo.geom import box
+from rich.console import Console
+
+from flows import console, processes, services
+from flows.console import Display
+from flows.processes import Process
+from flows.session import out
+from marstfn.simulate import Simulation
+from pipeline.demo import products, score
+from pipeline.demo.score import Row
+from pipeline.demo.server import serve
+from pipeline.grid import Grid
+from pipeline.store import PLAN, Store
+
+SEED, YEAR = 20, 2023
+GRID = Grid(32650, 696_000, 5_454_000, 40, 40, 120)
+"""240 x 240 px near Hailar, 2 x 2 tiles."""
+
+INSET = 5.0
+"""Metres by which the outline stays inside its grid, so that rounding degrees adds no row of cells."""
+
+TITLES = {"fusion": "fused", "bicubic": "Landsat", "copy": "S2 copied", "ceiling": "S2 perfect"}
+
+
+def demo(folder: Path, display: Display) -> int:
+    """Write and serve the scenes, run the flow, score and show what came of it; everything lies in `folder`."""
+    folder = folder.resolve()
+    simulation = Simulation(SEED, YEAR, GRID.epsg)
+    store = Store(str(folder / f"demo-{YEAR}"))
+    display.say("[bold]SIMULATED[/]: no satellite has seen these fields; scenes, clouds and truth are made up")
+    with ExitStack() as stack:
+        api, server = stack.enter_context(prefect_server())
+        write_scenes(simulation, folder / "scenes", display)
+        aoi = write_aoi(folder)
+        url = stack.enter_context(catalogue(folder / "scenes", store, display))
+        display.say(f"catalogue: {url} ({products.NOTE.split(':')[0].lower()})")
+        services.await_server(api, server)
+        cube = run_flow(aoi, f"simulated@{url}", store, simulation, api, display)
+    display.say("comparing with the truth")
+    rows = score.score(store, simulation)
+    score.write(store, rows)
+    show(rows)
+    report = Path(store.url) / "report"
+    out(f"pictures: {report / 'quicklook.png'}")
+    out(f"          {report / 'ndvi.png'}")
+    out("next:")
+    for command in next_commands(store):
+        out(f"  {command}")
+    out(f"cube: {cube}")
+    return 0
+
+
+def write_scenes(simulation: Simulation, folder: Path, display: Display) -> None:
+    """The year's scenes as files and STAC items, unless they are there."""
+    with display.counting("scenes") as progress:
+        written = products.write_catalogue(
+            simulation,
+            GRID,
+            folder,
+            processes=min(4, os.cpu_count() or 1),
+            progress=lambda done, total, _: progress(done, total),
+        )
+    made = "written" if written.made else "there already"
+    display.say(f"scenes: {written.landsat} Landsat 8 and {written.sentinel} Sentinel-2 passes of {YEAR} {made}")
+
+
+def write_aoi(folder: Path) -> Path:
+    """The area of interest as GeoJSON."""
+    left, bottom, right, top = GRID.geobox(10).boundingbox
+    outline = box(left + INSET, bottom + INSET, right - INSET, top - INSET, f"EPSG:{GRID.epsg}").to_crs("EPSG:4326")
+    feature = {
+        "type": "Feature",
+        "properties": {"name": "demo", "simulated": True},
+        "geometry": json.loads(json.dumps(outline.json)),
+    }
+    path = folder / "demo.geojson"
+    Store(str(folder)).write(path.name, json.dumps(feature, indent=1).encode())
+    return path
+
+
+@contextmanager
+def prefect_server() -> Iterator[tuple[str, Process]]:
+    """A Prefect server of the demo's own on loopback, gone with all it made at the end; gives its API's address.
+
+    It is not awaited: it starts while the scenes are written. This process' Prefect is pointed at it, and never at
+    the user's.
+    """
+    home = Path(tempfile.mkdtemp(prefix="marstfn-demo-"))
+    token = uuid.uuid4().hex
+    port = services.any_port()
+    env = services.environment(port, token, home / "prefect")
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    ours = {k: v for k, v in env.items() if k.startswith("PREFECT_")}
+    os.environ |= ours | {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    server = services.start_server(env, home / "server.log")
+    try:
+        yield env["PREFECT_API_URL"], server
+    finally:
+        processes.stop([server], token)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def catalogue(scenes: Path, store: Store, display: Display) -> Iterator[str]:
+    """Serve the scenes, at the address an earlier demo's plan knows them by; else what it made is made anew."""
+    port = 0
+    text = store.read(PLAN) if store.local is not None and store.local.is_dir() else None
+    if text is not None and store.local is not None:
+        port = urlsplit(json.loads(text)["catalog"].partition("@")[2]).port or 0
+        if not port or not services.free(port):
+            display.say("the earlier catalogue's port is taken: fusing anew")
+            shutil.rmtree(store.local)
+            port = 0
+    with serve(scenes, port=port) as server:
+        yield server.url
+
+
+def run_flow(aoi: Path, catalog: str, store: Store, simulation: Simulation, api: str, display: Display) -> str:
+    """The flow that a Prefect worker would run, in this process."""
+    from flows.fuse_year import accompanied, fuse_year  # imports Prefect, which now finds the demo's own server
+
+    display.say(f"Prefect page: {api.removesuffix('/api')}")
+    with accompanied(display, simulation.truth):
+        return fuse_year(
+            aoi=str(aoi),
+            year=YEAR,
+            catalog=catalog,
+            store=store.url,
+            weights="auto",
+            method="network",
+            tile=GRID.tile_px,
+        )
+
+
+def show(rows: Sequence[Row]) -> None:
+    """The table of scores on standard output."""
+    table = []
+    for row in rows:
+        age = "" if row.reference_age is None else f"{row.reference} ({row.reference_age:+d} d)"
+        cells = {"Landsat date": row.date, "reference": age or "-", "clear %": f"{row.clear_percent:.0f}"}
+        for name, title in TITLES.items():
+            found = row.scores.get(name)
+            cells[title] = f"{found.psnr:.1f} / {found.ssim:.3f}" if found else "-"
+        table.append(cells)
+    mean = score.means(rows)
+    if mean:
+        cells = {"Landsat date": "mean", "reference": f"{sum(bool(r.scores) for r in rows)} dates", "clear %": ""}
+        table.append(cells | {t: f"{mean[n].psnr:.1f} / {mean[n].ssim:.3f}" for n, t in TITLES.items()})
+    title = "SIMULATED: PSNR in dB / SSIM against the exact truth, on pixels clear to Landsat that a reference serves"
+    page = Console(width=None if Console().is_terminal else 120, highlight=False)
+    page.print(console.table(title, table, right=frozenset({"clear %", *TITLES.values()})))
+
+
+def next_commands(store: Store) -> list[str]:
+    """What one may try now."""
+    lon, lat = GRID.geobox(10).extent.centroid.to_crs("EPSG:4326").coords[0]
+    place = os.path.relpath(store.url)
+    return [
+        f"marstfn verify {place}",
+        f"marstfn ndvi {place} --point {lon:.4f},{lat:.4f} --plot ndvi-here.png",
+        f"marstfn export {place} tiffs --source fused --bands red green blue",
+        "marstfn plan hailar        # the real scenes of the last year, from the Planetary Computer",
+        "marstfn up                 # a Prefect server and worker; then:",
+        "prefect deployment run fuse-year --param aoi=hailar.geojson --watch",
+    ]
