@@ -139,9 +139,17 @@ def _embedded(device: str, chosen: Settings) -> Iterator[Client]:
         ) from error
     try:
         with Client(cluster, set_as_default=False) as client:
+            # torch takes seconds to import: let the fusing workers do it while tiles are still being read
+            fusing = [name for name in specs if name != "io0"]
+            warming = [client.submit(_warm, pure=False, key=f"import-torch-{n}", workers=[n]) for n in fusing]
             yield client
+            del warming
     finally:
         cluster.close(timeout=10)
+
+
+def _warm() -> None:
+    import pipeline.fuse  # noqa: F401
 
 
 def _existing(address: str, patience: float) -> Iterator[Client]:

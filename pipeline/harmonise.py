@@ -28,7 +28,8 @@ GAIN = (0.85, 1.15)
 """A fitted gain outside is no calibration error: the land changed, or a cloud was missed."""
 OFFSET = 0.03
 """Largest offset, in reflectance."""
-LEAST_PIXELS = 500
+LEAST_PIXELS = 150
+"""Fewer tell nothing: 150 are an area of 400 m by 400 m."""
 LEAST_CORRELATION = 0.7
 BOTH_SIDES = 16
 """Days on either side within which clear Sentinel-2 before and after is interpolated to the Landsat date."""
@@ -211,6 +212,8 @@ class Line:
     at: float
     """Median of x: where the line is best known."""
     kept: NDArray[np.bool_]
+    chance: tuple[float, float] = (0.0, 0.0)
+    """Variance of gain and shift by the number of pixels alone."""
 
     @property
     def shift(self) -> float:
@@ -234,7 +237,9 @@ def line(x: NDArray[np.float64], y: NDArray[np.float64]) -> Line:
         gain = float(y[keep].std() / x[keep].std())
         offset = float(y[keep].mean() - gain * x[keep].mean())
     correlation = float(np.corrcoef(x[keep], y[keep])[0, 1])
-    return Line(gain, offset, correlation, int(keep.sum()), float(np.median(x[keep])), keep)
+    count = int(keep.sum())
+    chance = gain**2 * (1 - correlation**2) / count, float((y - gain * x)[keep].var()) / count
+    return Line(gain, offset, correlation, count, float(np.median(x[keep])), keep, chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +268,8 @@ def _own(part: Array, band: int) -> _Own:
         change = line(before[both], after[both])
         step = change.gain - 1, change.shift
     variance = [
-        (share * move) ** 2 + low**2 * nearest + other**2
-        for move, low, other in zip(step, DRIFT, OTHER_SPREAD, strict=True)
+        (share * move) ** 2 + low**2 * nearest + other**2 + chance
+        for move, low, other, chance in zip(step, DRIFT, OTHER_SPREAD, fitted.chance, strict=True)
     ]
     return _Own(fitted, reason, (variance[0], variance[1]))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pystac
@@ -83,8 +84,13 @@ def prepare(request: Request, listener: Listener = silent, *, area: Any = None) 
             listener(Note("warning", f"libraries have changed since the plan was made: {', '.join(changed)}"))
         listener(Note("plan", f"going on with the plan in {store.url}", job.plan))
         return job
-    _writable(store)
-    plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
+    made = _writable(store)
+    try:
+        plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
+    except BaseException:
+        if made is not None:
+            made.rmdir()
+        raise
     # the plan comes last: where it is, everything is
     store.write(ITEMS, json.dumps(items.to_dict(transform_hrefs=False)).encode())
     store.write(PLAN, plan.model_dump_json(indent=1).encode())
@@ -334,10 +340,12 @@ def _unfinished(store: Store) -> None:
         return
 
 
-def _writable(store: Store) -> None:
-    """Raise StoreError before anything is searched or computed, rather than after."""
+def _writable(store: Store) -> Path | None:
+    """Raise StoreError before anything is searched or computed, rather than after; the folder if it was made now."""
+    new = store.local is not None and not store.local.exists()
     store.write("probe", b"")
     store.delete("probe")
+    return store.local if new else None
 
 
 def _stage(
