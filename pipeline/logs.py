@@ -56,12 +56,12 @@ def to_file(path: Path, run: str, level: int = logging.INFO) -> Iterator[Path]:
         if logger.getEffectiveLevel() > level:
             logger.setLevel(level)
     # the cluster's own complaints (lost workers, memory) explain many a failed tile
-    cluster = logging.getLogger("distributed")
-    cluster.addHandler(handler)
+    cluster, relay = logging.getLogger("distributed"), _Relay(handler)
+    cluster.addHandler(relay)
     try:
         yield path
     finally:
-        cluster.removeHandler(handler)
+        cluster.removeHandler(relay)
         for logger, old in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(old)
@@ -82,6 +82,18 @@ def forward(client: Any, level: int = logging.INFO) -> None:
 
     client.register_plugin(Level())
     client.forward_logging("pipeline", level=level)
+
+
+class _Relay(logging.Handler):
+    """Hands warnings on. A cluster that silences its logs raises the level of every stream handler on its logger,
+    and the file's own would stay mute for all."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__(logging.WARNING)
+        self.target = target
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.target.handle(record)
 
 
 class _Stamp(logging.Filter):

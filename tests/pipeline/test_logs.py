@@ -41,10 +41,23 @@ def test_a_record_made_elsewhere_keeps_its_tile(tmp_path):
 
 def test_a_log_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write the log .*file/a\.log.*--log"), logs.to_file(
-        tmp_path / "file" / "a.log", "x"
+    with (
+        pytest.raises(StoreError, match=r"cannot write the log .*file/a\.log.*--log"),
+        logs.to_file(tmp_path / "file" / "a.log", "x"),
     ):
         pass
+
+
+def test_a_cluster_that_silences_its_logs_does_not_silence_ours(tmp_path):
+    from distributed.utils import silence_logging_cmgr
+
+    with logs.to_file(tmp_path / "a.log", "x") as path, silence_logging_cmgr(logging.ERROR):
+        logging.getLogger("pipeline.job").info("still here")
+        logging.getLogger("distributed.nanny").info("not wanted")
+        logging.getLogger("distributed.nanny").warning("worker lost")
+    assert "still here" in path.read_text()
+    assert "worker lost" in path.read_text()
+    assert "not wanted" not in path.read_text()
 
 
 def test_records_of_workers_arrive_with_their_tile(tmp_path):
