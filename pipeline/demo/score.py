@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def score_date(truth: Floats, made: Mapping[str, Floats], scored: Mask, fallback
         return {}
     out = {}
     for name, image in made.items():
-        empty: Mask = np.isnan(image).any(axis=0)
+        empty: Mask = np.asarray(np.isnan(image).any(axis=0), bool)
         whole = fill_empty(np.where(empty, np.float32(np.nan), image), fallback)
         out[name] = Score(
             psnr=psnr(whole, truth, scored),
@@ -87,14 +88,15 @@ def score_date(truth: Floats, made: Mapping[str, Floats], scored: Mask, fallback
     return out
 
 
-def composed(days: Sequence[tuple[Floats, Mask, int]], shape: tuple[int, int]) -> tuple[Floats, NDArray[np.int16]]:
-    """The reference (6, H, W) and its age in days (fill where none): per pixel the first clear of the `days`
-    (reflectance, clear, Landsat day minus reference day), best first."""
-    image = np.full((len(BANDS), *shape), np.nan, np.float32)
-    age = np.full(shape, cube.FILL, np.int16)
+def composed(days: Iterable[tuple[Callable[[], Floats], Mask, int]], wanted: Mask) -> tuple[Floats, NDArray[np.int16]]:
+    """The reference (6, H, W) and its age in days (fill where none) on the pixels `wanted` (H, W): per pixel the first
+    clear of the `days` (reflectance on call, clear, Landsat day minus reference day), best first."""
+    image = np.full((len(BANDS), *wanted.shape), np.nan, np.float32)
+    age = np.full(wanted.shape, cube.FILL, np.int16)
     for values, clear, gap in days:
-        take = (age == cube.FILL) & clear
-        image[:, take], age[take] = values[:, take], gap
+        take = wanted & (age == cube.FILL) & clear
+        if take.any():
+            image[:, take], age[take] = values()[:, take], gap
     return image, age
 
 
@@ -164,15 +166,14 @@ class _Reader:
         self.shape = plan.grid.shape(10)
         shift = FALSE_NORTHING if plan.grid.epsg != simulation.epsg else 0
         self.corner = plan.grid.left, plan.grid.top - shift
+        self._array = lru_cache(maxsize=None)(lambda name, array: cube.array(store, name, array))
 
     def row(self, pair: Pair) -> Row:
         """The row of one Landsat date."""
         scene = self.landsat[pair.landsat]
         clear30 = self._plane(INPUTS, "landsat8/clear", pair.landsat) == CLEAR
         clear = np.repeat(np.repeat(clear30, RATIO, 0), RATIO, 1)
-        reference, age = composed(
-            [self._day(d, g) for d, g in zip(pair.references, pair.days, strict=True)], self.shape
-        )
+        reference, age = composed((self._day(d, g) for d, g in zip(pair.references, pair.days, strict=True)), clear)
         scored = clear & (age != cube.FILL)
         percent = 100 * float(clear.mean()), 100 * float(scored.mean())
         if not scored.any():
@@ -203,12 +204,12 @@ class _Reader:
         nearest = distance_transform_edt(~clear, return_distances=False, return_indices=True)
         return upsample(self.harmonisation.apply(values[:, nearest[0], nearest[1]], index))
 
-    def _day(self, index: int, gap: int) -> tuple[Floats, Mask, int]:
+    def _day(self, index: int, gap: int) -> tuple[Callable[[], Floats], Mask, int]:
         clear = self._plane(INPUTS, "sentinel2/clear", index) == CLEAR
-        return self._stack(INPUTS, "sentinel2/", index), clear, gap
+        return lambda: self._stack(INPUTS, "sentinel2/", index), clear, gap
 
     def _stack(self, name: str, group: str, index: int) -> Floats:
         return np.stack([unpack(self._plane(name, f"{group}{band}", index)) for band in BANDS])
 
     def _plane(self, name: str, array: str, index: int) -> NDArray[Any]:
-        return np.asarray(cube.array(self.store, name, array)[index])
+        return np.asarray(self._array(name, array)[index])
