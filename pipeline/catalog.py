@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pystac_client
 from pystac.errors import STACError
+from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
@@ -19,12 +20,13 @@ from pipeline.events import Listener, Note, silent
 from pipeline.facts import Item
 from pipeline.profiles import Role, Source
 
-log = logging.getLogger(__name__)
-
 PAGE = 100
 """Items asked for in one page: larger pages time out on public servers."""
 
 RETRIED = (429, 500, 502, 503, 504)
+
+_NO_API = (APIError, STACError, ClientTypeError, ValueError, KeyError, TypeError, AttributeError)
+"""What pystac and pystac-client raise at documents that are no STAC API's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,18 @@ def _months(first: date, last: date) -> Iterator[tuple[date, date]]:
 
 
 def _opened(source: Source, patience: Patience) -> pystac_client.Client:
-    stac_io = StacApiIO(timeout=(patience.connect, patience.answer), max_retries=patience.retry())
+    stac_io = StacApiIO(max_retries=patience.retry())
     try:
-        client = pystac_client.Client.open(source.url, stac_io=stac_io)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is missing for us is checked below
+            # the timeout goes in here: open() would reset one given to StacApiIO
+            client = pystac_client.Client.open(source.url, stac_io=stac_io, timeout=(patience.connect, patience.answer))
         if not client.get_links("search"):
             raise CatalogError(
                 f"catalogue {source.url} is a STAC catalogue without a search endpoint; nothing was planned. "
                 "Give the address of a STAC API"
             )
-    except (APIError, STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NO_API as error:
         raise _unusable(source, error) from error
     return client
 
@@ -128,11 +133,12 @@ def _served(client: pystac_client.Client, source: Source) -> tuple[tuple[Role, .
     for product in source.profile.products:
         if product.role == "landsat8_pan":
             try:
-                client.get_collection(product.collection)
-            except (APIError, STACError, ValueError, KeyError) as error:
-                status = getattr(error, "status_code", None)
-                if status is not None and status not in (400, 404):
+                served = client.get_collection(product.collection) is not None
+            except _NO_API as error:
+                if getattr(error, "status_code", None) != 400:
                     raise _unusable(source, error) from error
+                served = False
+            if not served:
                 notes.append(f"{source.url} has no collection {product.collection}: no panchromatic band")
                 continue
         roles.append(product.role)
@@ -158,7 +164,7 @@ def _pages(
                 return
             seen.update((str(i.get("collection")), str(i["id"])) for i in fresh)
             yield from fresh
-    except (APIError, STACError, ValueError, KeyError, TypeError) as error:
+    except _NO_API as error:
         raise _unusable(source, error) from error
 
 

@@ -15,8 +15,9 @@ OPTICAL = 2 * len(BANDS)
 COMPRESSED = 0.61
 """Share that is left of int16 reflectance after zstd-3 with bitshuffle (measured on real and simulated scenes)."""
 
-PROCESS_MB = 360
-"""Resident size of a worker with everything imported and the weights loaded (measured)."""
+PROCESS_MB = 530
+"""Resident size of a worker with everything imported, the weights loaded and input chunks decoded. With the terms
+below it gives 1117 MB for tiles of 480 px and 845 MB for 240 px, batch 8; measured peaks are 1119 and 815 MB."""
 
 NETWORK_MB = 27
 """What one patch of 60 px in a batch adds while the network runs (measured, 64 features)."""
@@ -53,6 +54,15 @@ class Outlook:
     """Expected peak memory of a fusing worker."""
     dropped: tuple[tuple[str, int], ...]
     """Reasons and numbers of items left out, the commonest first."""
+
+    @property
+    def headline(self) -> str:
+        """The outlook in one line."""
+        landsat, sentinel2 = (sum(getattr(m, key) for m in self.months) for key in ("landsat", "sentinel2"))
+        return (
+            f"{self.name} {self.year}: {landsat} Landsat 8 and {sentinel2} Sentinel-2 days, {self.tiles} tiles, "
+            f"about {_size(self.store_mb)} on disk"
+        )
 
     def lines(self) -> list[str]:
         """The outlook as plain text, a line each."""

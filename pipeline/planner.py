@@ -17,7 +17,8 @@ from pipeline.aoi import AOI
 from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, silent
 from pipeline.grid import CELL, Grid
-from pipeline.outlook import outlook, summary, worker_mb
+from pipeline.outlook import outlook, worker_mb
+from pipeline.outlook import summary as summary
 from pipeline.plan import FORMAT, Options, Plan, WeightsRef
 from pipeline.request import Request
 
@@ -72,7 +73,7 @@ def make_plan(
         simulated=all(items.is_simulated(item) for item in selection.items),
         versions=versions(),
     )
-    listener(Note("plan", summary(plan), outlook(plan)))
+    listener(Note("plan", outlook(plan).headline, plan))
     return plan, frozen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,6 @@ from marstfn.bands import BANDS
 from pipeline import profiles
 from pipeline.errors import CatalogError
 from pipeline.items import pystac_item
-
-SHARED = Path(os.environ.get("MARSTFN_SHARED", Path(__file__).parents[3] / "shared"))
-needs_shared = [pytest.mark.shared, pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared")]
 
 RECORDED = [
     ("planetary-computer", "landsat8", "planetary-computer/landsat-c2-l2/LC08_L2SP_033032_20241127_02_T1.json"),
@@ -30,8 +26,8 @@ RECORDED = [
 ]
 
 
-def recorded(path: str) -> dict[str, Any]:
-    item: dict[str, Any] = json.loads((SHARED / "stac" / path).read_text())
+def recorded(shared: Path, path: str) -> dict[str, Any]:
+    item: dict[str, Any] = json.loads((shared / "stac" / path).read_text())
     return item
 
 
@@ -68,10 +64,11 @@ def test_what_cannot_be_searched_is_refused_without_telling_secrets(text: str, w
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("profile", "role", "path"), [pytest.param(*r, marks=needs_shared) for r in RECORDED])
-def test_asset_keys_lead_to_the_right_bands_of_recorded_items(profile: str, role: Any, path: str) -> None:
+@pytest.mark.shared
+@pytest.mark.parametrize(("profile", "role", "path"), RECORDED)
+def test_asset_keys_lead_to_the_right_bands_of_recorded_items(profile: str, role: Any, path: str, shared: Path) -> None:
     product = profiles.PROFILES[profile].product(role)
-    item = recorded(path)
+    item = recorded(shared, path)
     assert product is not None
     assert item["collection"] == product.collection
     assert set(product.keys) <= set(item["assets"])
@@ -80,12 +77,13 @@ def test_asset_keys_lead_to_the_right_bands_of_recorded_items(profile: str, role
         assert name in item["assets"][product.assets[band]]["href"].rsplit("/", 1)[1], band
 
 
-@pytest.mark.parametrize(("profile", "role", "path"), [pytest.param(*r, marks=needs_shared) for r in RECORDED])
-def test_odc_stac_learns_number_types_from_the_configuration(profile: str, role: Any, path: str) -> None:
+@pytest.mark.shared
+@pytest.mark.parametrize(("profile", "role", "path"), RECORDED)
+def test_odc_stac_learns_number_types_from_the_configuration(profile: str, role: Any, path: str, shared: Path) -> None:
     catalogue = profiles.PROFILES[profile]
     product = catalogue.product(role)
     assert product is not None
-    (parsed,) = odc.stac.parse_items([pystac_item(recorded(path))], cfg=catalogue.stac_cfg())
+    (parsed,) = odc.stac.parse_items([pystac_item(recorded(shared, path))], cfg=catalogue.stac_cfg())
     for key in product.assets.values():
         band = parsed.collection[key]
         assert (band.data_type, band.nodata) == ("uint16", 0), key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from pipeline.errors import CatalogError
 from pipeline.facts import processing_baseline, sun_elevation
 from pipeline.profiles import Product
 from pipeline.radiometry import radiometry
-
-SHARED = Path(os.environ.get("MARSTFN_SHARED", Path(__file__).parents[3] / "shared"))
-needs_shared = [pytest.mark.shared, pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared")]
 
 PC, ES, SIM = (profiles.PROFILES[name] for name in ("planetary-computer", "earth-search", "simulated"))
 PC_S2, ES_S2, LANDSAT, PAN = (
@@ -61,15 +57,16 @@ CASES: dict[str, tuple[Product, float, float, str]] = {
 }
 
 
-def recorded(name: str) -> dict[str, Any]:
-    item: dict[str, Any] = json.loads((SHARED / "stac" / f"{name}.json").read_text())
+def recorded(shared: Path, name: str) -> dict[str, Any]:
+    item: dict[str, Any] = json.loads((shared / "stac" / f"{name}.json").read_text())
     return item
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=needs_shared) for n in CASES])
-def test_recorded_items(name: str) -> None:
+@pytest.mark.shared
+@pytest.mark.parametrize("name", CASES)
+def test_recorded_items(name: str, shared: Path) -> None:
     product, scale, offset, words = CASES[name]
-    found = radiometry(recorded(name), product)
+    found = radiometry(recorded(shared, name), product)
     assert (found.scale, found.offset, found.nodata) == (pytest.approx(scale), pytest.approx(offset), 0)
     assert words in found.rule
 
@@ -148,10 +145,9 @@ def test_pan_is_top_of_atmosphere_reflectance_by_the_sun() -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared")
-def test_pan_constants_are_those_of_a_real_metadata_file() -> None:
+def test_pan_constants_are_those_of_a_real_metadata_file(shared: Path) -> None:
     name = "usgs-landsatlook/mtl/LC08_L2SP_008059_20191201_20200825_02_T1_MTL.json"
-    text = (SHARED / "stac" / name).read_text()
+    text = (shared / "stac" / name).read_text()
     level1 = json.loads(text)["LANDSAT_METADATA_FILE"]["LEVEL1_RADIOMETRIC_RESCALING"]
     sun = float(json.loads(text)["LANDSAT_METADATA_FILE"]["IMAGE_ATTRIBUTES"]["SUN_ELEVATION"])
     found = radiometry(bare(**{"landsat:collection_number": "02", "view:sun_elevation": sun}), PAN)
