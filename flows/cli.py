@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -48,7 +50,13 @@ app.command(tools.train, help_epilogue="", help_flags=[])  # its own parser show
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad input or usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    """End as on an interrupt: what was started is stopped, what was made for the time being is removed."""
+    sys.exit(128 + number)
 
 
 def run(arguments: list[str]) -> int:

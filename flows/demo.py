@@ -107,7 +107,7 @@ def prefect_server() -> Iterator[tuple[str, Process]]:
         del os.environ[name]
     ours = {k: v for k, v in env.items() if k.startswith("PREFECT_")}
     os.environ |= ours | {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
-    server = services.start_server(env, home / "server.log")
+    server = services.start_server(env, home / "server.log", tied=True)
     try:
         yield env["PREFECT_API_URL"], server
     finally:

@@ -18,6 +18,10 @@ TOKEN = "MARSTFN_SERVICES"
 """Environment variable all descendants of one `marstfn up` carry: finds those whose parent is gone."""
 
 
+_ties: dict[int, subprocess.Popen[bytes]] = {}
+"""Holds the pipes of tied processes open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process we started: `born` (seconds since the epoch) tells it from a later one with the same id."""
@@ -32,19 +36,27 @@ class Process:
         return _find(self.pid, self.born) is not None
 
 
-def start(name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> Process:
-    """Start `command` detached from this terminal, its output appended to `log`."""
+def start(
+    name: str, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, tied: bool = False
+) -> Process:
+    """Start `python -m` with these arguments, detached from this terminal, its output appended to `log`.
+
+    `tied`: it ends when this process does, even by SIGKILL.
+    """
+    command = [sys.executable, "-m", *(["flows.tether"] if tied else []), *arguments]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out, _interruptible():
         child = subprocess.Popen(
             command,
             env=dict(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    if tied:
+        _ties[child.pid] = child
     try:
         born = psutil.Process(child.pid).create_time()
     except psutil.NoSuchProcess:
@@ -75,6 +87,10 @@ def stop(processes: Sequence[Process], token: str, grace: float = 10.0) -> int:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(stubborn, timeout=5.0)
+    for process in processes:
+        if (tie := _ties.pop(process.pid, None)) is not None and tie.stdin is not None:
+            tie.stdin.close()
+            tie.wait(5.0)
     return len(family)
 
 
@@ -84,11 +100,6 @@ def tail(log: str | Path, lines: int = 15) -> str:
         return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
     except OSError:
         return "(no log)"
-
-
-def python(*arguments: str) -> list[str]:
-    """A command of this very interpreter."""
-    return [sys.executable, *arguments]
 
 
 def _find(pid: int, born: float) -> psutil.Process | None:

@@ -134,9 +134,7 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
         api = f"http://127.0.0.1:{port}/api"
         await_server(api, server)
         say("starting a worker")
-        command = processes.python(
-            "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL
-        )
+        command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")
         started.insert(0, worker)
         _wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, 60)
@@ -183,12 +181,12 @@ def environment(port: int, token: str, prefect_home: Path) -> dict[str, str]:
     }
 
 
-def start_server(env: Mapping[str, str], log: Path) -> Process:
-    """A Prefect server on loopback at the port that `env` names, started and not yet awaited."""
+def start_server(env: Mapping[str, str], log: Path, *, tied: bool = False) -> Process:
+    """A Prefect server on loopback at the port that `env` names, not yet awaited; `tied`: ends with this process."""
     port = env["PREFECT_SERVER_API_PORT"]
-    command = processes.python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     log.parent.mkdir(parents=True, exist_ok=True)
-    return processes.start("server", command, env=env, cwd=log.parent, log=log)
+    return processes.start("server", command, env=env, cwd=log.parent, log=log, tied=tied)
 
 
 def await_server(api: str, server: Process) -> None:
@@ -208,7 +206,7 @@ def _settings(port: int) -> dict[str, str]:
 def _deploy(env: Mapping[str, str], log: Path) -> None:
     process = processes.start(
         "deploy",
-        processes.python("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(definition())),
+        ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(definition())],
         env=env,
         cwd=home(),
         log=log,
