@@ -71,10 +71,10 @@ def stretch_limits(images: Sequence[Floats]) -> tuple[Floats, Floats]:
 
 
 def natural_colour(image: Floats, low: Floats, high: Floats) -> Floats:
-    """(ny, nx, 4) in 0..1 for matplotlib from (3, ny, nx) reflectance: stretched, gamma 0.85, clear where NaN."""
+    """(ny, nx, 4) in 0..1 for matplotlib from (3, ny, nx) reflectance: stretched, gamma 0.75, clear where NaN."""
     known = np.all(np.isfinite(image), axis=0, keepdims=True)
     scaled = (np.nan_to_num(image) - low[:, None, None]) / (high - low)[:, None, None]
-    colour = np.clip(scaled, 0, 1) ** 0.85
+    colour = np.clip(scaled, 0, 1) ** 0.75
     return np.moveaxis(np.concatenate([colour, known.astype(colour.dtype)]), 0, -1)
 
 
@@ -214,6 +214,7 @@ def curve(axes: Axes, curve: Curve, *, legend: bool) -> None:
     axes.plot(times[fused], curve.values[fused], "o", ms=5.2, color=FUSED, zorder=4, label="Landsat 8, fused to 10 m")
     low = min(0.0, float(np.nanmin(curve.values)) - 0.05) if known.any() else 0.0
     axes.set_ylim(low, 1.0)
+    axes.set_yticks([tick for tick in (-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1) if tick >= low])
     _whole_year(axes, times)
     axes.set_ylabel("NDVI", fontsize=8.5, color=SOFT)
     if legend:

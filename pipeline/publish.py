@@ -159,7 +159,8 @@ def pictures(
     if not known[[s.sensor == "landsat8" for s in plan.scenes]].any():
         listener(Note("warning", "no Landsat date of the cube holds a pixel, so there is no picture to draw"))
         return ()
-    view = views.choose(store, plan, best_tile(plan, counted), counted.quality, truth)
+    ages = [ranked[0][0] if (ranked := _ranked(ages)) else None for ages in counted.ages]
+    view = views.choose(store, plan, best_tile(plan, counted), counted.quality, ages, truth)
     drawn = (
         (QUICKLOOK, "quicklook", "30 m input, 10 m output and comparison", views.quicklook),
         (NDVI, "ndvi", "NDVI through the year at a few places", views.ndvi),
@@ -220,8 +221,7 @@ def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...
     percent = _percent(counted.quality[k])
     ages = counted.ages[k]
     pixels = sum(ages.values())
-    # equal shares: the nearer day, then the earlier
-    ranked = sorted(ages.items(), key=lambda entry: (-entry[1], abs(entry[0]), -entry[0]))
+    ranked = _ranked(ages)
     total, number = counted.coherence[k].tolist()
     return LandsatRow(
         *_identity(scene),
@@ -237,6 +237,11 @@ def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...
         corrected=corrected,
         items=(*scene.items, *scene.pan_items),
     )
+
+
+def _ranked(ages: Counter[int]) -> list[tuple[int, int]]:
+    """(age, pixels), most pixels first; equal shares: the nearer day, then the earlier."""
+    return sorted(ages.items(), key=lambda entry: (-entry[1], abs(entry[0]), -entry[0]))
 
 
 def _identity(scene: Scene) -> tuple[str, str, str]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from pipeline import drawing
 from pipeline.drawing import INK, SOFT, STAMP, Curve, Day, Floats, Overview
@@ -116,7 +115,7 @@ def ndvi_curves(
 ) -> bytes:
     """PNG: the map `chart` with numbered places and its NDVI `index` (ny, nx) beside the curve of each place."""
     count = max(3, len(curves))
-    width, height = 12.5, 1.7 * count + 1.75
+    width, height = 12.5, 1.8 * count + 1.75
     figure = Figure(figsize=(width, height), facecolor="white")
     _head(figure, title, subtitle, simulated)
     side, low = 3.75, 0.62
@@ -128,7 +127,7 @@ def ndvi_curves(
     if room > 1.5:
         drawing.index_map(figure.add_axes((0.25 / width, low / height, side / width, room / height)), index, simulated)
     grid = figure.add_gridspec(
-        count, 1, left=4.75 / width, right=1 - 0.2 / width, top=top / height, bottom=low / height, hspace=0.18
+        count, 1, left=4.75 / width, right=1 - 0.2 / width, top=top / height, bottom=low / height, hspace=0.3
     )
     first: Axes | None = None
     for k, curve in enumerate(curves):
@@ -136,17 +135,8 @@ def ndvi_curves(
         first = first or axes
         drawing.curve(axes, curve, legend=k == 0)
         axes.tick_params(labelbottom=k == len(curves) - 1)
-        axes.text(
-            0.008,
-            0.93,
-            f"{k + 1}  {curve.name}",
-            transform=axes.transAxes,
-            fontsize=9.5,
-            fontweight="bold",
-            color=INK,
-            va="top",
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
+        label = f"{k + 1}   {curve.name}"
+        axes.text(0, 1.04, label, transform=axes.transAxes, fontsize=9.5, fontweight="bold", color=INK, va="bottom")
         if curve.place is not None:
             where.plot(*curve.place, "o", ms=14, mfc="white", mec=INK, mew=1.2)
             where.annotate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,16 +45,25 @@ class View:
     coarse: Floats
     """The 30 m input (Landsat dates, 6, ny/3, nx/3)."""
     overview: Overview
+    ages: Sequence[int | None]
+    """By date: Landsat day minus the Sentinel-2 day that most of its fused pixels refer to."""
     truth: Truth | None
 
 
-def choose(store: Store, plan: Plan, tile: Tile, counts: NDArray[np.int64], truth: Truth | None = None) -> View:
-    """The detail around `tile` with all dates, and the whole grid on its best Landsat date."""
+def choose(
+    store: Store,
+    plan: Plan,
+    tile: Tile,
+    counts: NDArray[np.int64],
+    ages: Sequence[int | None],
+    truth: Truth | None = None,
+) -> View:
+    """The detail around `tile` with all dates, and the whole grid on its best Landsat date; `counts` as in Tally."""
     window = detail(plan, tile)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     fine = _read(store, FUSED, "", window, FINE, len(plan.scenes))
     coarse = _read(store, INPUTS, "landsat8/", window, COARSE, len(plan.of("landsat8")))
-    return View(plan, window, shares, fine, coarse, _overview(store, plan, window, shares), truth)
+    return View(plan, window, shares, fine, coarse, _overview(store, plan, window, shares), ages, truth)
 
 
 def detail(plan: Plan, tile: Tile) -> Window:
@@ -71,13 +80,19 @@ def detail(plan: Plan, tile: Tile) -> Window:
 
 
 def shown_dates(view: View) -> tuple[int, ...]:
-    """Positions on the time axis of up to COLUMNS Landsat dates: the fullest of each part of the year."""
+    """Positions on the time axis of up to COLUMNS well covered Landsat dates: the fullest, then the farthest apart."""
     known = np.isfinite(view.fine).all(axis=1).mean(axis=(1, 2))
     landsat = [k for k, s in enumerate(view.plan.scenes) if s.sensor == "landsat8" and known[k] > 0]
     good = [k for k in landsat if known[k] >= 0.7] or sorted(landsat, key=lambda k: -known[k])[:COLUMNS]
-    good.sort()
-    parts = np.array_split(np.asarray(good), min(COLUMNS, len(good)))
-    return tuple(int(max(part, key=lambda k: known[k])) for part in parts)
+    chosen = [max(good, key=lambda k: known[k])]
+    while len(chosen) < min(COLUMNS, len(good)):
+        chosen.append(max(set(good) - set(chosen), key=lambda k: (known[k] * _apart(view.plan, k, chosen), -k)))
+    return tuple(sorted(chosen))
+
+
+def _apart(plan: Plan, k: int, chosen: Sequence[int]) -> float:
+    """Days from date `k` to the nearest of `chosen`."""
+    return min(abs((plan.scenes[k].time - plan.scenes[other].time).total_seconds()) for other in chosen) / 86400
 
 
 def quicklook(view: View) -> bytes:
@@ -94,8 +109,8 @@ def quicklook(view: View) -> bytes:
         view.overview,
         days,
         title=f"{plan.name} {plan.year}",
-        subtitle=f"natural colour, one stretch per date · {landsat} Landsat 8 dates fused to 10 m, "
-        f"{sentinel} Sentinel-2 dates observed",
+        subtitle=f"{landsat} Landsat 8 dates fused to 10 m, {sentinel} Sentinel-2 dates observed · "
+        "natural colour, one stretch per date; grey: masked or unseen",
         credits=credit(plan),
         compared="Sentinel-2" if view.truth is None else "Truth",
         simulated=plan.simulated,
@@ -141,7 +156,7 @@ def places(index: Floats) -> list[tuple[str, int, int]]:
     peak = (weight * position).sum(axis=0) / np.maximum(1e-6, weight.sum(axis=0))
     mixed = _roughness(mean) + _roughness(swing)
     edge = np.ones(mean.shape, bool)
-    edge[3:-3, 3:-3] = False
+    edge[8:-8, 8:-8] = False
     free = enough & ~edge
     scores = {
         "largest seasonal swing": swing,
@@ -175,12 +190,19 @@ def _panel(view: View, k: int) -> Panel:
     number = [s for s in view.plan.scenes if s.sensor == "landsat8"].index(scene)
     return Panel(
         title=scene.day.isoformat(),
-        note=f"{known:.0f} % of this ground known",
+        note=f"{known:.0f} % known{_reference(view.ages[k])}",
         coarse=view.coarse[number][rgb],
         fine=fine,
         compared=None if compared is None else compared[rgb],
         compared_note=note,
     )
+
+
+def _reference(age: int | None) -> str:
+    if age is None:
+        return ", no reference"
+    days = f"{abs(age)} day{'s' if abs(age) > 1 else ''}"
+    return ", reference " + (f"{days} before" if age > 0 else f"{days} after" if age < 0 else "of the same day")
 
 
 def _compared(view: View, k: int) -> tuple[Floats | None, str]:
