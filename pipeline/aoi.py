@@ -19,6 +19,7 @@ from odc.geo.geom import Geometry
 
 from pipeline import geojson
 from pipeline.errors import AOIError
+from pipeline.hrefs import unsigned
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,9 @@ def read(
             raise AOIError(_too_large("the inline area of interest", len(text), max_bytes))
         return _checked(geojson.parse(text.encode(), "inline GeoJSON"), "aoi", "inline", max_km2)
     if "://" in text:
-        document = geojson.parse(_fetched(text, max_bytes, timeout), text)
-        return _checked(document, Path(urlsplit(text).path).stem, text, max_km2)
+        shown = unsigned(text)
+        document = geojson.parse(_fetched(text, shown, max_bytes, timeout), shown)
+        return _checked(document, Path(urlsplit(text).path).stem, shown, max_km2)
     return _from_file(text, base or Path.cwd(), max_km2, max_bytes)
 
 
@@ -115,15 +117,17 @@ def _from_file(text: str, base: Path, max_km2: float, max_bytes: int) -> AOI:
     )
 
 
-def _fetched(url: str, max_bytes: int, timeout: float) -> bytes:
+def _fetched(url: str, shown: str, max_bytes: int, timeout: float) -> bytes:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise AOIError(f"area of interest {url}: only http:// and https:// URLs are read; download it, or give a path")
+        raise AOIError(
+            f"area of interest {shown}: only http:// and https:// URLs are read; download it, or give a path"
+        )
     try:
         with requests.get(url, timeout=(min(timeout, 10.0), timeout), stream=True) as response:
             if response.status_code != 200:
                 raise AOIError(
-                    f"area of interest {url}: the server answered {response.status_code} {response.reason}; "
+                    f"area of interest {shown}: the server answered {response.status_code} {response.reason}; "
                     "nothing was planned. Check the address in a browser"
                 )
             data = bytearray()
@@ -132,18 +136,18 @@ def _fetched(url: str, max_bytes: int, timeout: float) -> bytes:
             while block := response.raw.read1(65_536, decode_content=True):
                 data += block
                 if len(data) > max_bytes:
-                    raise AOIError(_too_large(url, len(data), max_bytes, at_least=True))
+                    raise AOIError(_too_large(shown, len(data), max_bytes, at_least=True))
                 if time.monotonic() > deadline:
                     raise requests.Timeout
             return bytes(data)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise AOIError(
-            f"area of interest {url}: no answer within {timeout:g} s; nothing was planned. "
+            f"area of interest {shown}: no answer within {timeout:g} s; nothing was planned. "
             "Try again, or download it and give the path"
         ) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise AOIError(
-            f"area of interest {url} cannot be reached ({_short(error)}); nothing was planned. "
+            f"area of interest {shown} cannot be reached ({_short(error).replace(url, shown)}); nothing was planned. "
             "Check the address and the network, or download it and give the path"
         ) from error
 

@@ -129,7 +129,9 @@ def _opened(source: Source, patience: Patience) -> pystac_client.Client:
 def _served(client: pystac_client.Client, source: Source) -> tuple[tuple[Role, ...], tuple[str, ...]]:
     """The roles that the endpoint can fill; pan is optional, and asking for an unknown collection is an error there."""
     roles: list[Role] = []
-    notes: list[str] = []
+    notes = [source.profile.notice] if source.profile.notice else []
+    if source.profile.product("landsat8_pan") is None:
+        notes.append(f"{source.profile.name} serves no panchromatic band: Landsat is fused without it")
     for product in source.profile.products:
         if product.role == "landsat8_pan":
             try:

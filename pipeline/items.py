@@ -6,14 +6,13 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 import pystac
 
+from pipeline.hrefs import unsigned
 from pipeline.plan import fingerprint
 from pipeline.profiles import Source
-
-_SECRETS = {"sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token", "x-amz-security-token"}
 
 
 def collection(items: Iterable[Mapping[str, Any]], source: Source) -> pystac.ItemCollection:
@@ -43,14 +42,6 @@ def pystac_item(item: Mapping[str, Any]) -> pystac.Item:
 def sha256(items: pystac.ItemCollection) -> str:
     """Hash of an item collection, the same before and after it is written to JSON and read back."""
     return fingerprint(json.loads(json.dumps([item.to_dict(transform_hrefs=False) for item in items])))
-
-
-def unsigned(href: str) -> str:
-    """`href` without the signature or token that a catalogue may have put into its query."""
-    parts = urlsplit(href)
-    if not _SECRETS & {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}:
-        return href
-    return urlunsplit(parts._replace(query=""))
 
 
 def is_simulated(item: Mapping[str, Any]) -> bool:

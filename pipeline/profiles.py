@@ -62,6 +62,8 @@ class Profile:
     """GDAL configuration for reading the assets; settings of two catalogues can conflict in one process."""
     signed: bool = False
     """Whether hrefs need a token of Planetary Computer."""
+    notice: str = ""
+    """What a user should know before reading from it."""
 
     def product(self, role: Role) -> Product | None:
         """The product that serves `role`, or None."""
@@ -126,10 +128,10 @@ def resolve(catalog: str) -> Source:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CatalogError(f"catalogue endpoint {endpoint!r} is not an http(s) URL; nothing was searched. Correct it")
-    if parts.username or parts.password:
+    if parts.username or parts.password or parts.query or parts.fragment:
         raise CatalogError(
-            f"catalogue endpoint at {parts.hostname} holds a user name or password, which would be written into "
-            "the plan; nothing was searched. Use an endpoint without them"
+            f"catalogue endpoint at {parts.hostname} holds a user name, password or query, which would be written "
+            "into the plan; nothing was searched. Give the plain address of the landing page"
         )
     return Source(profile, endpoint.rstrip("/"))
 
@@ -202,6 +204,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 products=(_LANDSAT_L2, _SENTINEL2_C1),
                 # Landsat lies in a bucket whose reader pays (AWS credentials needed); Sentinel-2 is public https
                 gdal=_freeze(**_HTTP, AWS_REQUEST_PAYER="requester", AWS_REGION="us-west-2"),
+                notice="Landsat is read from a bucket whose reader pays: AWS credentials are needed (us-west-2)",
             ),
             Profile(
                 name="simulated",

@@ -321,6 +321,19 @@ def test_an_unreachable_host_is_told_at_once(url: str) -> None:
     assert time.monotonic() - begun < 5
 
 
+def test_a_token_in_the_address_is_used_and_told_to_nobody(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="pipeline")
+    area = aoi.read(f"{url}/a.geojson?sig=hush&se=2030")
+    assert area.source == f"{url}/a.geojson"
+    for path in ("/missing.geojson?sig=hush", "/endless.geojson?token=hush"):
+        with pytest.raises(AOIError) as caught:
+            aoi.read(url + path, max_bytes=1000)
+        assert "hush" not in str(caught.value)
+    with pytest.raises(AOIError) as caught:
+        aoi.read("http://me:hush@127.0.0.1:1/a.geojson?sig=hush")
+    assert "hush" not in str(caught.value) + caplog.text
+
+
 @pytest.mark.parametrize("scheme", ["ftp", "s3", "file"])
 def test_other_schemes_are_not_fetched(scheme: str) -> None:
     with pytest.raises(AOIError, match=r"only http:// and https://"):

@@ -334,6 +334,7 @@ def test_pan_is_searched_where_its_collection_is_served(serve: Any) -> None:
     found = catalog.search(source(api, "simulated"), BBOX, date(2024, 5, 1), date(2024, 5, 2), patience=HASTY)
     assert api.searches[-1]["collections"] == ["landsat-c2-l2", "sentinel-2-c1-l2a", "landsat-c2l1"]
     assert (set(found.items), found.notes) == ({"landsat8", "sentinel2", "landsat8_pan"}, ())
+    assert "serves no panchromatic band" in search(api).notes[0]
 
 
 # ---- days

@@ -54,7 +54,8 @@ def test_a_source_is_named_so_that_it_resolves_to_itself() -> None:
         ("Planetary", "unknown catalogue 'Planetary'"),
         ("simulated", "no endpoint of its own"),
         ("simulated@localhost:80", "not an http"),
-        ("earth-search@https://me:secret@example.org", "user name or password"),
+        ("earth-search@https://me:secret@example.org", "user name, password or query"),
+        ("earth-search@https://example.org/v1?token=secret", "user name, password or query"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_without_telling_secrets(text: str, word: str) -> None:
