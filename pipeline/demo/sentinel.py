@@ -68,7 +68,7 @@ class SentinelPass:
         zone, letter, square = self.tile[:2], self.tile[2], self.tile[3:]
         name = "SCL" if band == "scl" else BAND_NAME[band]
         place = f"{int(zone)}/{letter}/{square}/{self.time.year}/{self.time.month}"
-        return f"data/sentinel-2-c1-l2a/{place}/{self.item_id}/{name}.tif"
+        return f"data/sentinel-2-l2a/{place}/{self.item_id}/{name}.tif"
 
     def properties(self) -> Json:
         """What both catalogues say."""
