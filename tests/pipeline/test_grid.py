@@ -71,7 +71,7 @@ def test_grids_pickle_and_compare_by_value(grid: Grid) -> None:
     assert pickle.loads(pickle.dumps(tile)) == tile
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.floats(-179.9, 179.9), st.floats(-79, 83), st.floats(0.001, 2.0), st.floats(0.001, 1.0))
 def test_covering_holds_the_area_with_less_than_a_cell_to_spare(lon: float, lat: float, dx: float, dy: float) -> None:
     east, north = min(lon + dx, 180.0), lat + dy
