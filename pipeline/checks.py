@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def fused_values(plan: Plan, tile: str, dates: slice, stored: Stored) -> Iterato
         present = stored[band] != FILL
         yield from judge(band, known & ~present, stored[band], "no value where `quality` says there is one")
         yield from judge(band, present & ~known, quality, "a value where `quality` says there is none")
-        yield from judge(band, present & _outside(stored[band], REFLECTANCE), stored[band] * SCALE, _range(REFLECTANCE))
+        yield from judge(band, present & _outside(stored[band], REFLECTANCE), stored[band], _range(REFLECTANCE), SCALE)
     age, options = stored["reference_age"], plan.options
     span = f"not {options.min_reference_days} to {options.max_reference_days} days before or after"
     aged = age != FILL
@@ -109,9 +109,9 @@ def fused_values(plan: Plan, tile: str, dates: slice, stored: Stored) -> Iterato
     yield from judge("reference_age", aged & far, age, span)
     residual = stored["coherence"]
     there = residual != FILL
-    yield from judge("coherence", there & ~landsat_made, residual * SCALE, "a residual where no Landsat went in")
+    yield from judge("coherence", there & ~landsat_made, residual, "a residual where no Landsat went in", SCALE)
     yield from judge("coherence", fused & ~there, residual, "no residual where `quality` says fused")
-    yield from judge("coherence", there & _outside(residual, COHERENCE), residual * SCALE, _range(COHERENCE))
+    yield from judge("coherence", there & _outside(residual, COHERENCE), residual, _range(COHERENCE), SCALE)
 
 
 def input_values(
@@ -128,7 +128,7 @@ def input_values(
         if clear is not None:
             yield from judge(band, (clear == CLEAR) & ~judged, values, "no value where the mask says clear")
             judged &= clear == CLEAR  # a cloud may be brighter than any surface
-            yield from judge(band, judged & _outside(values, REFLECTANCE), values * SCALE, _range(REFLECTANCE))
+            yield from judge(band, judged & _outside(values, REFLECTANCE), values, _range(REFLECTANCE), SCALE)
 
 
 def time_axis(where: str, found: Sequence[datetime], planned: Sequence[datetime]) -> Iterator[Finding]:
@@ -182,17 +182,23 @@ def status(where: str, found: Any) -> Iterator[Finding]:
         yield Finding("status", what, where, consequence, "Run again with the same store to finish it")
 
 
-def _judge(
-    where: str, tile: str, scenes: Sequence[Scene]
-) -> Callable[[str, NDArray[np.bool_], NDArray[Any], str], Iterator[Finding]]:
-    """A function that tells the first of the pixels marked wrong, and how many there are."""
+class _Judge(Protocol):
+    """Tells the first of the pixels marked `wrong`, its value as stored times `scale`, and how many there are."""
 
-    def judge(name: str, wrong: NDArray[np.bool_], shown: NDArray[Any], what: str) -> Iterator[Finding]:
+    def __call__(
+        self, name: str, wrong: NDArray[np.bool_], shown: NDArray[Any], what: str, scale: float = 1.0
+    ) -> Iterator[Finding]: ...
+
+
+def _judge(where: str, tile: str, scenes: Sequence[Scene]) -> _Judge:
+    def judge(
+        name: str, wrong: NDArray[np.bool_], shown: NDArray[Any], what: str, scale: float = 1.0
+    ) -> Iterator[Finding]:
         if not wrong.any():
             return
-        date, row, col = (int(i) for i in np.argwhere(wrong)[0])
+        date, row, col = (int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
         place = f"{where}/{name}, tile {tile}, {scenes[date].label}, row {row}, column {col}"
-        value = f"{float(shown[date, row, col]):g}"
+        value = f"{float(shown[date, row, col]) * scale:g}"
         count = int(wrong.sum())
         text = f"{what} (value {value}; {count} pixel{'s' if count > 1 else ''} in this block)"
         yield Finding("values", text, place, "these pixels mislead whoever uses them", AGAIN)

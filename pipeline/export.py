@@ -51,6 +51,10 @@ def export(
     after each file. A file appears whole or not at all. Raises CubeError for a date or band the cube lacks (saying
     what there is) and StoreError where a file exists already and `overwrite` is False.
     """
+    if "://" in str(folder):
+        raise StoreError(
+            f"files are written to a folder on disk, not to {folder}; nothing was written. Choose a folder"
+        )
     ds = cube if isinstance(cube, xr.Dataset) else open_cube(str(cube))
     chosen = _bands(ds, BANDS if bands is None else bands)
     entries = _entries(ds, dates, source)

@@ -118,6 +118,8 @@ def write_ndvi(
     Read and written shard by shard through dask, so memory does not grow with the cube. `progress(done, total)` counts
     dask tasks. The folder appears whole or not at all. Raises StoreError where `out` exists and `overwrite` is False.
     """
+    if "://" in str(out):
+        raise StoreError(f"NDVI is written to a folder on disk, not to {out}; nothing was written. Choose a folder")
     target = Path(out)
     if target.exists() and not overwrite:
         raise StoreError(f"{target} exists already; nothing was written. Choose another --out, or say --overwrite")

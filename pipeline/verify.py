@@ -165,7 +165,7 @@ def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]
     try:
         kept = harmonise.read(store)
         if kept is None or kept.fingerprint != identity:
-            wrong = "it is missing" if kept is None else "it is of other inputs than the plan's"
+            wrong = "it is missing" if kept is None else "it follows from other inputs or bounds than now"
         else:
             found = pairs(plan, store)
             expected |= {("fuse", t.name): fuse_fingerprint(plan, t, kept, found) for t in tiles}

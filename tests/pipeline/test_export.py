@@ -131,6 +131,11 @@ def test_files_are_not_written_over_without_being_told(run: tuple[Path, Plan], t
         assert src.count == 6
 
 
+def test_an_address_is_no_folder(run: tuple[Path, Plan]) -> None:
+    with pytest.raises(StoreError, match="a folder on disk, not to s3://bucket/out"):
+        export(run[0], "s3://bucket/out")
+
+
 def test_a_folder_that_cannot_be_made(run: tuple[Path, Plan], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot make the folder"):

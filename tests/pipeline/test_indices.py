@@ -135,6 +135,11 @@ def test_ndvi_is_not_written_over_without_being_told(run: tuple[Path, Plan], tmp
     assert "ndvi" in xr.open_zarr(out)
 
 
+def test_an_address_is_no_folder(run: tuple[Path, Plan]) -> None:
+    with pytest.raises(StoreError, match="a folder on disk, not to s3://bucket/ndvi"):
+        indices.write_ndvi(run[0], "s3://bucket/ndvi.zarr")
+
+
 def test_a_write_that_fails_leaves_what_was_there(
     run: tuple[Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
