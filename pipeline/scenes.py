@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -13,15 +12,14 @@ import shapely
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from pipeline import twins
 from pipeline.errors import CatalogError
 from pipeline.facts import (
     Item,
     acquired,
     cloud_cover,
     datatake,
-    mgrs_tile,
     platform,
-    processing_baseline,
     solar_day,
     sun_elevation,
     zone,
@@ -102,9 +100,11 @@ def _usable(
             dropped.append(Dropped(item=item["id"], why=why))
         else:
             candidates.append(item)
-    rank, key = (_sentinel_rank, _sentinel_key) if product.role == "sentinel2" else (_landsat_rank, _landsat_key)
+    rank, key = (
+        (twins.sentinel_rank, twins.granule) if product.role == "sentinel2" else (twins.landsat_rank, twins.acquisition)
+    )
     kept = []
-    for item in _best(candidates, key, rank, dropped):
+    for item in twins.best(candidates, key, rank, dropped):
         try:
             rule = radiometry(item, product)
         except CatalogError as error:
@@ -147,67 +147,15 @@ def _meets(item: Item, area: BaseGeometry) -> bool:
         return True
 
 
-def _best(
-    items: list[Item],
-    key: Callable[[Item], Hashable],
-    rank: Callable[[Item], tuple[Any, ...]],
-    dropped: list[Dropped],
-) -> list[Item]:
-    """The highest ranked item of each key; the others are the same data, processed earlier."""
-    groups: dict[Hashable, list[Item]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    kept = []
-    for twins in groups.values():
-        best = max(twins, key=rank)
-        kept.append(best)
-        dropped.extend(
-            Dropped(item=twin["id"], why=f"same data as {best['id']}, which is the newer processing")
-            for twin in twins
-            if twin is not best
-        )
-    return kept
-
-
-def _sentinel_key(item: Item) -> Hashable:
-    """Satellite, datatake, MGRS tile and data strip: equal for reprocessed twins, not for the strips of one tile."""
-    properties = item["properties"]
-    strip_id = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
-    strip = re.search(r"_S(\d{8}T\d{6})", str(strip_id))
-    return platform(item), datatake(item), mgrs_tile(item), strip[1] if strip else ""
-
-
-def _sentinel_rank(item: Item) -> tuple[Any, ...]:
-    generated = str(item["properties"].get("s2:generation_time", item["properties"].get("processing:datetime", "")))
-    return processing_baseline(item) or (0, 0), generated, item["id"]
-
-
-def _landsat_key(item: Item) -> Hashable:
-    """Path, row and date: one acquisition, whatever its processing."""
-    properties = item["properties"]
-    path, row = properties.get("landsat:wrs_path"), properties.get("landsat:wrs_row")
-    if path is None or row is None:
-        return str(item["id"])
-    return int(path), int(row), acquired(item).date()
-
-
-def _landsat_rank(item: Item) -> tuple[Any, ...]:
-    properties = item["properties"]
-    # the processing date of the id where the id has one, as at USGS; elsewhere the item says when it was made
-    stamps = re.findall(r"_(\d{8})(?=_)", item["id"])
-    processed = stamps[1] if len(stamps) > 1 else ""
-    return processed, str(properties.get("landsat:product_generated") or properties.get("created") or ""), item["id"]
-
-
 def _matched_pan(landsat: list[Item], pan: list[Item], dropped: list[Dropped]) -> Mapping[str, Item]:
     """The Level-1 item of the same acquisition by Level-2 item id: by scene id, else by path, row and date."""
     by_scene = {p["properties"].get("landsat:scene_id"): p for p in pan}
-    by_key = {_landsat_key(p): p for p in pan}
+    by_key = {twins.acquisition(p): p for p in pan}
     matched: dict[str, Item] = {}
     for item in landsat:
         scene_id = item["properties"].get("landsat:scene_id")
         match = by_scene.get(scene_id) if scene_id else None
-        match = match or by_key.get(_landsat_key(item))
+        match = match or by_key.get(twins.acquisition(item))
         if match is not None:
             matched[item["id"]] = match
     taken = {p["id"] for p in matched.values()}

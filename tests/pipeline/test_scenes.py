@@ -205,6 +205,15 @@ def test_two_strips_of_one_tile_are_not_twins() -> None:
     assert chosen.dropped == ()
 
 
+def test_neighbours_of_one_pass_that_name_no_tile_are_not_twins() -> None:
+    one, two = sentinel("50UQV"), sentinel("50UQU")
+    for number, item in enumerate((one, two)):
+        for key in ("grid:code", "s2:product_uri", "s2:datastrip_id"):
+            del item["properties"][key]
+        item["id"] = f"scene-{number}"
+    assert set(choose(one, two).scenes[0].items) == {"scene-0", "scene-1"}
+
+
 def test_twins_as_planetary_computer_spells_them() -> None:
     def pc(stamp: str) -> dict[str, Any]:
         item = sentinel(made=stamp)
