@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import rioxarray  # noqa: F401 - registers the accessor .rio
 import xarray as xr
+from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
 from pipeline.cube import open_cube
@@ -22,6 +23,8 @@ LAYERS = (*BANDS, "quality", "reference_age", "coherence")
 """What can be exported; quality keeps its flag values, reference_age its days."""
 
 Source = Literal["fused", "observed"]
+MEMORY = 2**30
+"""Bytes of pixels held at a time, as far as one date fits: dates of one shard are decoded together."""
 
 # overviews by nearest, since averaging would mix flags, and reflectance with what stands beside a cloud
 _PROFILE = {
@@ -56,6 +59,8 @@ def export(
             f"files are written to a folder on disk, not to {folder}; nothing was written. Choose a folder"
         )
     ds = cube if isinstance(cube, xr.Dataset) else open_cube(str(cube))
+    if "source" in ds:
+        ds = ds.assign_coords(source=ds["source"].compute())  # asked for at every date
     chosen = _bands(ds, BANDS if bands is None else bands)
     entries = _entries(ds, dates, source)
     suffix = "" if tuple(chosen) == BANDS else "_" + "-".join(chosen)
@@ -69,11 +74,47 @@ def export(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder {target}: {error}; nothing was written. Choose another") from error
-    for done, (k, path) in enumerate(zip(entries, files, strict=True), start=1):
-        _write(_raster(ds, k, chosen, dtype), path)
-        if progress is not None:
-            progress(done, len(files), path)
+    paths = dict(zip(entries, files, strict=True))
+    done = 0
+    for group in _groups(ds, entries, len(chosen)):
+        planes, scales = _planes(ds, group, chosen, dtype)
+        for k, values in zip(group, planes, strict=True):
+            _write(_raster(ds, k, chosen, values, scales), paths[k])
+            done += 1
+            if progress is not None:
+                progress(done, len(files), paths[k])
     return tuple(files)
+
+
+def _groups(ds: xr.Dataset, entries: Sequence[int], bands: int) -> Iterator[list[int]]:
+    """The entries in groups to be read together: of one shard in time, which is decoded whole, and within MEMORY."""
+    encoding = ds[BANDS[0]].encoding if BANDS[0] in ds else {}
+    depth = (encoding.get("shards") or encoding.get("chunks") or (1,))[0]
+    most = max(1, MEMORY // (ds.sizes["y"] * ds.sizes["x"] * (2 * bands + 8)))
+    group: list[int] = []
+    for k in entries:
+        if group and (len(group) == most or k // depth != group[0] // depth):
+            yield group
+            group = []
+        group.append(k)
+    if group:
+        yield group
+
+
+def _planes(ds: xr.Dataset, group: list[int], bands: Sequence[str], dtype: str) -> tuple[NDArray[Any], list[float]]:
+    """(dates, bands, ny, nx) as they go into the files, and the scale of each band there."""
+    out = np.empty((len(group), len(bands), ds.sizes["y"], ds.sizes["x"]), dtype)
+    scales = []
+    for b, name in enumerate(bands):
+        found = ds[name].isel(time=group).load()
+        scale = float(found.encoding.get("scale_factor", 1.0)) if dtype == "int16" else 1.0
+        values = found.values
+        if dtype == "int16":
+            # NaN fails the comparison with itself
+            values = np.where(values == values, np.rint(values / scale), FILL)
+        out[:, b] = values
+        scales.append(scale)
+    return out, scales
 
 
 def _bands(ds: xr.Dataset, wanted: Sequence[str]) -> list[str]:
@@ -128,17 +169,10 @@ def _name(ds: xr.Dataset, k: int) -> str:
     return f"{stamp}_{sources[k].replace(' ', '-')}" if sources[k] else stamp
 
 
-def _raster(ds: xr.Dataset, k: int, bands: Sequence[str], dtype: str) -> xr.DataArray:
+def _raster(
+    ds: xr.Dataset, k: int, bands: Sequence[str], values: NDArray[Any], scales: Sequence[float]
+) -> xr.DataArray:
     """(band, y, x) of one date, ready for rioxarray, georeferenced as the cube is."""
-    planes, scales = [], []
-    for name in bands:
-        plane = ds[name].isel(time=k).load()
-        scale = float(plane.encoding.get("scale_factor", 1.0))
-        values = plane.values.astype("float64")
-        if dtype == "int16":
-            values = np.where(np.isfinite(values), np.rint(values / scale), FILL)
-        planes.append(values.astype(dtype))
-        scales.append(scale if dtype == "int16" else 1.0)
     carried = ("credits", "simulated", "radiometry", "plan_fingerprint")
     attrs = {
         "long_name": tuple(bands),
@@ -147,11 +181,11 @@ def _raster(ds: xr.Dataset, k: int, bands: Sequence[str], dtype: str) -> xr.Data
         "TIFFTAG_DATETIME": pd.Timestamp(ds["time"].values[k]).strftime("%Y:%m:%d %H:%M:%S"),
         "source": _sources(ds)[k],
     } | {key: str(ds.attrs[key]) for key in carried if key in ds.attrs}
-    raster = xr.DataArray(np.stack(planes), dims=("band", "y", "x"), coords={"y": ds["y"], "x": ds["x"]}, attrs=attrs)
+    raster = xr.DataArray(values, dims=("band", "y", "x"), coords={"y": ds["y"], "x": ds["x"]}, attrs=attrs)
     geobox = ds.odc.geobox
     if geobox is None:
         raise CubeError("the cube has no georeference (spatial_ref), so no GeoTIFF can be placed; run `verify` on it")
-    nodata = FILL if dtype == "int16" else np.nan
+    nodata = FILL if values.dtype == np.int16 else np.nan
     placed = raster.rio.write_crs(geobox.crs.to_wkt()).rio.write_transform(geobox.affine)
     finished: xr.DataArray = placed.rio.write_nodata(nodata)
     return finished

@@ -14,6 +14,7 @@ from odc.geo.xr import xr_zeros
 from rasterio.crs import CRS
 
 from marstfn.bands import BANDS
+from pipeline import export as exporting
 from pipeline.errors import CubeError, StoreError
 from pipeline.export import export
 from pipeline.plan import Plan
@@ -88,6 +89,22 @@ def test_all_dates_of_one_source(run: tuple[Path, Plan], tmp_path: Path) -> None
     files = export(run[0], tmp_path, source="fused", bands=["red"])
     assert len(files) == len(run[1].of("landsat8")) == 6
     assert all(f.name.endswith("_landsat-8-fused_red.tif") for f in files)
+
+
+def test_dates_are_read_in_groups_that_fit_memory(
+    run: tuple[Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = export(run[0], tmp_path / "whole")
+    monkeypatch.setattr(exporting, "MEMORY", 2 * 120 * 108 * 20)  # two dates of six bands
+    ds = xr.open_zarr(run[0] / "fused.zarr")
+    # shards are 6 dates deep: no group reaches over their ends
+    assert list(exporting._groups(ds, [0, 1, 2, 5, 6, 7, 17], 6)) == [[0, 1], [2, 5], [6, 7], [17]]
+    pieces = export(run[0], tmp_path / "pieces")
+    assert [f.name for f in pieces] == [f.name for f in whole]
+    assert len(whole) == 18
+    for one, other in zip(whole, pieces, strict=True):
+        with rasterio.open(one) as a, rasterio.open(other) as b:
+            np.testing.assert_array_equal(a.read(), b.read())
 
 
 def test_a_scene_larger_than_a_block_gets_overviews(tmp_path: Path) -> None:
