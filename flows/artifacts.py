@@ -137,10 +137,10 @@ def _table(key: str) -> Callable[[Note], None]:
 
 def _picture(key: str) -> Callable[[Note], None]:
     def publish(note: Note) -> None:
-        folder, _, name = note.text.rpartition("/")
+        folder, _, name = str(note.data).rpartition("/")
         data = Store(folder).read(name)
         if data is None or len(data) > IMAGE_LIMIT:
-            create_markdown_artifact(f"`{note.text}`", key=key)
+            create_markdown_artifact(f"{note.text}: `{note.data}`", key=key)
         else:
             text = base64.b64encode(data).decode()
             create_image_artifact(f"data:image/png;base64,{text}", key=key, description=note.text)

@@ -169,28 +169,16 @@ def finished(summary: Summary) -> list[str]:
 
 
 def described(plan: Plan, store: str = "") -> list[str]:
-    """A plan in a few lines."""
-    rows, columns = plan.grid.tile_shape
-    ny, nx = plan.grid.shape(10)
-    tiles = f"{rows} x {columns} tiles of {plan.grid.tile_px} px"
-    lines = [
-        f"{plan.name} {plan.year}" + (" (simulated)" if plan.simulated else ""),
-        f"  area      {plan.aoi_source}",
-        f"  grid      EPSG:{plan.grid.epsg}, {nx} x {ny} px of 10 m, {tiles}",
-        f"  catalogue {plan.catalog}",
-    ]
-    for sensor, title in (("landsat8", "Landsat 8"), ("sentinel2", "Sentinel-2")):
-        scenes = plan.of(sensor)  # type: ignore[arg-type]
-        span = f", {scenes[0].day} to {scenes[-1].day}" if scenes else ""
-        lines.append(f"  {title:<9} {len(scenes)} days{span}")
-    why: dict[str, int] = {}
-    for entry in plan.dropped:
-        why[entry.why] = why.get(entry.why, 0) + 1
-    lines += [f"  left out  {count} items: {reason}" for reason, count in sorted(why.items(), key=lambda e: -e[1])[:6]]
+    """A plan as text: what was asked, and what it will cost and yield."""
+    from pipeline.outlook import outlook
+
     weights = ", ".join(f"{w.source} ({'with' if w.pan else 'without'} pan)" for w in plan.weights)
-    lines.append(
-        f"  method    {plan.options.method}" + (f", {weights}" if weights else "") + f", on {plan.options.device}"
-    )
-    if store:
-        lines.append(f"  store     {store}")
-    return lines
+    lines = outlook(plan).lines()
+    lines[0] += " (simulated)" if plan.simulated else ""
+    facts = {
+        "area": f"{plan.aoi_source}, EPSG:{plan.grid.epsg}",
+        "catalogue": plan.catalog,
+        "method": f"{plan.options.method} on {plan.options.device}" + (f", {weights}" if weights else ""),
+        "store": store,
+    }
+    return [lines[0], *(f"{name + ':':<11}{fact}" for name, fact in facts.items() if fact), *lines[1:]]

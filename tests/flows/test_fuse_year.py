@@ -127,7 +127,7 @@ def test_pictures_links_and_tables(page, tmp_path):
     (tmp_path / "quicklook.png").write_bytes(b"\x89PNG")
     board = artifacts.Board()
     board(Note("dashboard", "http://127.0.0.1:1/status"))
-    board(Note("quicklook", str(tmp_path / "quicklook.png")))
+    board(Note("quicklook", "input and output", str(tmp_path / "quicklook.png")))
     board(Note("scenes", "1 Landsat", [{"date": "2020-01-01", "references": {"a": 1.0}, "items": ("x",)}]))
     board(Note("cube", "/x/fused.zarr"))
     kinds = {told[0]: told for told in page}
