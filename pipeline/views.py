@@ -201,8 +201,13 @@ def _panel(view: View, k: int) -> Panel:
 def _reference(age: int | None) -> str:
     if age is None:
         return ", no reference"
-    days = f"{abs(age)} day{'s' if abs(age) > 1 else ''}"
-    return ", reference " + (f"{days} before" if age > 0 else f"{days} after" if age < 0 else "of the same day")
+    return f", reference {_before(age)}"
+
+
+def _before(days: int) -> str:
+    if days == 0:
+        return "of the same day"
+    return f"{abs(days)} day{'s' if abs(days) > 1 else ''} {'before' if days > 0 else 'after'}"
 
 
 def _compared(view: View, k: int) -> tuple[Floats | None, str]:
@@ -223,7 +228,7 @@ def _compared(view: View, k: int) -> tuple[Floats | None, str]:
     if best is None:
         return None, ""
     day = view.plan.scenes[best[1]].day
-    return view.fine[best[1]], f"{day.isoformat()}, {(day - scene.day).days:+d} days"
+    return view.fine[best[1]], f"{day.isoformat()}, {_before((scene.day - day).days)}"
 
 
 def _overview(store: Store, plan: Plan, window: Window, shares: NDArray[np.float64]) -> Overview:
