@@ -8,10 +8,9 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from marstfn.bands import BANDS, COARSE, FINE
-from pipeline import cube
+from pipeline import cube, places
 from pipeline import quicklook as pictures
 from pipeline.cube import FUSED_PIXEL, OBSERVED, UPSAMPLED
 from pipeline.drawing import Curve, Day, Floats, Overview
@@ -138,40 +137,10 @@ def curves(view: View, index: Floats) -> tuple[Curve, ...]:
     times = np.array([np.datetime64(t.replace(tzinfo=None), "us") for t in cube.times(view.plan.scenes)])
     fused = np.array([s.sensor == "landsat8" for s in view.plan.scenes])
     out = []
-    for name, row, col in places(index):
+    for name, row, col in places.pick(index):
         values = np.array([_mean(plane[row - 1 : row + 2, col - 1 : col + 2]) for plane in index])
         out.append(Curve(name, times, values, fused, _true_curve(view, row, col), (float(col), float(row))))
     return tuple(out)
-
-
-def places(index: Floats) -> list[tuple[str, int, int]]:
-    """Up to 4 (name, row, col) in NDVI (dates, ny, nx), inside even ground, named by how the year runs there."""
-    known = np.isfinite(index)
-    enough = known.sum(axis=0) >= max(3, 0.7 * known.sum(axis=0).max())
-    values = np.where(known, index, 0)
-    mean = values.sum(axis=0) / np.maximum(1, known.sum(axis=0))
-    swing = np.sqrt((np.where(known, index - mean, 0) ** 2).sum(axis=0) / np.maximum(1, known.sum(axis=0)))
-    weight = np.clip(values - np.median(mean), 0, None)
-    position = np.arange(len(index))[:, None, None]
-    peak = (weight * position).sum(axis=0) / np.maximum(1e-6, weight.sum(axis=0))
-    mixed = _roughness(mean) + _roughness(swing)
-    edge = np.ones(mean.shape, bool)
-    edge[8:-8, 8:-8] = False
-    free = enough & ~edge
-    scores = {
-        "largest seasonal swing": swing,
-        "greenest over the year": mean - swing,
-        "least green over the year": -mean - swing,
-        "latest season": np.where(swing >= np.percentile(swing, 60), peak / len(index), -1.0),
-    }
-    out = []
-    for name, score in scores.items():
-        if not free.any():
-            break
-        row, col = np.unravel_index(int(np.argmax(np.where(free, score - 4 * mixed, -np.inf))), mean.shape)
-        out.append((name, int(row), int(col)))
-        free[max(0, row - 12) : row + 13, max(0, col - 12) : col + 13] = False  # apart, so that they are four places
-    return out
 
 
 def credit(plan: Plan) -> str:
@@ -285,12 +254,6 @@ def _chart(view: View, best: int) -> Overview:
     what = "fused" if scene.sensor == "landsat8" else "Sentinel-2"
     caption = f"{nx / 100:.1f} x {ny / 100:.1f} km at 10 m, {what}, {scene.day.isoformat()}"
     return Overview(view.fine[best][rgb], None, caption)
-
-
-def _roughness(plane: Floats) -> Floats:
-    """Standard deviation in the 5 x 5 px around each pixel."""
-    rough: Floats = np.sqrt(np.clip(uniform_filter(plane**2, 5) - uniform_filter(plane, 5) ** 2, 0, None))
-    return rough
 
 
 def _mean(patch: Floats) -> float:

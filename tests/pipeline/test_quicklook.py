@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from pipeline import drawing, publish, quicklook, views
+from pipeline import drawing, places, publish, quicklook, views
 from pipeline.drawing import Curve, Overview
 from pipeline.grid import Grid
 from pipeline.plan import Plan
@@ -111,7 +111,7 @@ def test_how_old_the_reference_is(age: int | None, text: str) -> None:
 
 def test_places_lie_on_even_ground_and_apart(view: View) -> None:
     index = views._index(view.fine)
-    found = views.places(index)
+    found = places.pick(index)
     assert len(found) == 4
     cells = [(row, col) for _, row, col in found]
     for k, (row, col) in enumerate(cells):
