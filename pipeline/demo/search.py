@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import shapely
 
+from pipeline.errors import StoreError
+
 Json = dict[str, Any]
 Area: TypeAlias = Any
 """A shapely geometry in degrees, longitude before latitude (GeoJSON)."""
@@ -101,8 +103,14 @@ class Catalogue:
 
     @classmethod
     def read(cls, folder: Path) -> Catalogue:
-        """Read a folder written by `pipeline.demo.products`; raises FileNotFoundError where it is none."""
-        about: Json = json.loads((folder / "catalog.json").read_text())
+        """Read a folder written by `pipeline.demo.products`; raises StoreError where it is none."""
+        try:
+            about: Json = json.loads((folder / "catalog.json").read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{folder} holds no catalogue: {error}; nothing is served. Give the folder that scenes were written to "
+                "(such as demo/scenes); if writing was cut short, write them again"
+            ) from error
         paths = sorted((folder / "collections").glob("*.json"))
         collections: dict[str, Json] = {path.stem: json.loads(path.read_text()) for path in paths}
         entries = [

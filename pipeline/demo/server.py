@@ -24,6 +24,7 @@ from typing import IO, Any
 from pipeline.demo.faults import Answered, Fault, Faults, Judge, Log, Request
 from pipeline.demo.handler import Handler
 from pipeline.demo.search import Catalogue, Json
+from pipeline.errors import MarstfnError
 
 log = logging.getLogger(__name__)
 
@@ -166,8 +167,10 @@ def serve(
 ) -> Iterator[Remote]:
     """Serve `folder` on loopback from a process of its own while the block runs; port 0 takes a free one.
 
-    The process ends by itself when this one dies. Raises RuntimeError where it does not start.
+    The process ends by itself when this one dies. Raises StoreError where the folder holds no catalogue, MarstfnError
+    where the process does not start.
     """
+    Catalogue.read(Path(folder))
     command = [sys.executable, "-m", "pipeline.demo.server", str(folder), "--port", str(port), "--orders"]
     command += ["--next-on-last-page"] * next_on_last_page
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -177,7 +180,10 @@ def serve(
             ready, _, _ = select.select([process.stdout], [], [], STARTUP)
             url = process.stdout.readline().strip() if ready else ""
             if not url:
-                raise RuntimeError(f"the catalogue in {folder} did not start: {' '.join(command)} gave no address")
+                raise MarstfnError(
+                    f"the catalogue in {folder} did not start on port {port or 'any'}: {' '.join(command)} gave no "
+                    "address. Choose another port, or 0 for a free one"
+                )
             server = Remote(url, process.pid, Pipe(process.stdin, process.stdout))
             if faults:
                 server.faults.set(faults)
@@ -198,11 +204,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with serve_here(options.folder, port=options.port, next_on_last_page=options.next_on_last_page) as server:
-        _say(server.url)
-        if options.orders:
-            threading.Thread(target=_obey, args=(server, stop), daemon=True).start()
-        stop.wait()
+    try:
+        with serve_here(options.folder, port=options.port, next_on_last_page=options.next_on_last_page) as server:
+            _say(server.url)
+            if options.orders:
+                threading.Thread(target=_obey, args=(server, stop), daemon=True).start()
+            stop.wait()
+    except (MarstfnError, OSError) as error:
+        sys.exit(f"cannot serve {options.folder} on port {options.port}: {error}")
 
 
 def _obey(server: Server, stop: threading.Event) -> None:

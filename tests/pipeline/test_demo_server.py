@@ -22,6 +22,7 @@ from urllib3 import Retry
 
 from pipeline.demo.faults import Fault, Request
 from pipeline.demo.server import Remote, Server, serve, serve_here
+from pipeline.errors import MarstfnError, StoreError
 
 CORNER = (400_005.0, 4_999_995.0)
 GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http://127.0.0.1"}
@@ -387,11 +388,22 @@ def test_after_the_block_nothing_listens(folder: Path) -> None:
     held.close()
 
 
-def test_folder_that_is_no_catalogue(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"catalog\.json"), serve_here(tmp_path):
-        pass
-    with pytest.raises(RuntimeError, match="did not start"), serve(tmp_path):
-        pass
+def test_folder_that_is_no_catalogue_and_port_that_is_taken(folder: Path, tmp_path: Path) -> None:
+    for start in (serve_here, serve):
+        with pytest.raises(StoreError, match=r"holds no catalogue: .*catalog\.json.*Give the folder"), start(tmp_path):
+            pass
+    with serve_here(folder) as server:
+        port = server.server_address[1]
+        says = rf"did not start on port {port}.*Choose another port"
+        with pytest.raises(MarstfnError, match=says), serve(folder, port=port):
+            pass
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.demo.server", str(folder), "--port", str(port)],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"cannot serve {folder} on port {port}: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_process_takes_orders(folder: Path) -> None:
