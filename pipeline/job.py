@@ -256,7 +256,7 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
     """The task of a reading worker: ingest_tile on what the store says."""
     plan, items = _opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with logs.tile(tile.name):
+    with _plainly(tile):
         return ingest_tile(plan, Store(url), tile, items)
 
 
@@ -264,7 +264,7 @@ def sample_one(row: int, col: int, url: str, stamp: str, count: int) -> tuple[st
     """The task of a reading worker: the pixels on which Landsat is checked."""
     plan, _ = _opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with logs.tile(tile.name):
+    with _plainly(tile):
         return tile.name, radiometry.sample_tile(plan, Store(url), tile, count)
 
 
@@ -274,8 +274,22 @@ def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult
 
     plan, _ = _opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with logs.tile(tile.name):
+    with _plainly(tile):
         return fuse_tile(plan, Store(url), tile, *_basis(url, stamp, basis))
+
+
+@contextmanager
+def _plainly(tile: Tile) -> Iterator[None]:
+    """Log under the tile's name, and let errors go without their causes: those of GDAL cannot be pickled, and Dask
+    would send home a nameless Exception in their place."""
+    with logs.tile(tile.name):
+        try:
+            yield
+        except MarstfnError as error:
+            raise type(error)(str(error)) from None
+        except Exception as error:
+            log.exception("tile %s failed", tile.name)
+            raise MarstfnError(f"{type(error).__name__}: {error} (its traceback is in the log)") from None
 
 
 @lru_cache(maxsize=2)

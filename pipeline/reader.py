@@ -86,7 +86,7 @@ class _Reader:
                     pixels = _warp(self._sign(asset.href), asset, dst_geobox, cfg.resampling)
                 break
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
-                if attempt + 1 == TRIES or "404" in str(error):
+                if attempt + 1 == TRIES:
                     raise AssetError(
                         f"asset {asset.key!r} of item {asset.item} cannot be read for {self._where} "
                         f"({asset.href}): {_reason(error)}. The tile is not written; run the same command again to "
@@ -181,7 +181,9 @@ def _scale(source: float, target: float) -> str:
 
 @contextmanager
 def _uncached(attempt: int) -> Iterator[None]:
-    """From the second attempt on, GDAL must not answer from what it remembers of the first."""
+    """From the second attempt on, GDAL must not answer from what it remembers: it keeps failures, even a 404, for the
+    life of the process. What is so opened is forgotten when it is closed, so the third attempt asks anew for certain.
+    """
     if attempt == 0:
         yield
         return

@@ -1,0 +1,252 @@
+"""The whole job over HTTP on a small season: complete, resumable, and careful with what is already there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from marstfn.bands import BANDS
+from pipeline import cluster, cube, job, ledger, request
+from pipeline.demo.faults import Fault
+from pipeline.errors import MarstfnError, StoreError
+from pipeline.events import Note, StageDone, StageStarted, TileDone, TileFailed
+from pipeline.settings import Settings
+from pipeline.store import FUSED, Store
+from pipeline.verify import verify
+
+pytestmark = pytest.mark.server
+
+
+class Ear:
+    """Keeps what a run says."""
+
+    def __init__(self):
+        self.events = []
+
+    def __call__(self, event):
+        self.events.append(event)
+
+    def of(self, event, **fields):
+        return [e for e in self.events if isinstance(e, event) and all(getattr(e, k) == v for k, v in fields.items())]
+
+
+def ask(season, store: Path, **extra) -> request.Request:
+    place = {"aoi": str(season.aoi), "year": 2023, "catalog": season.catalog, "store": str(store)}
+    return request.make(**place | {"method": "additive", "threads": 1, "tile_px": 60} | extra)
+
+
+def snapshot(store: Path, but: tuple[str, ...] = ()) -> dict[str, tuple[int, int]]:
+    return {
+        str(p.relative_to(store)): (p.stat().st_mtime_ns, p.stat().st_size)
+        for p in sorted(store.rglob("*"))
+        if p.is_file() and not any(b in str(p) for b in but)
+    }
+
+
+@pytest.fixture(scope="module")
+def client():
+    with cluster.connect(defaults=Settings()) as client:
+        yield client
+
+
+def stages(made: job.Job, client, ear) -> None:
+    job.ingest(made, client, ear)
+    job.harmonise(made, client, ear)
+    job.fuse(made, client, ear)
+
+
+@pytest.fixture(scope="module")
+def finished(season, tmp_path_factory):
+    """One run from end to end, with its own cluster."""
+    store, ear = tmp_path_factory.mktemp("run") / "store", Ear()
+    summary = job.run(ask(season, store), ear)
+    return store, summary, ear
+
+
+def test_a_run_ends_in_a_complete_cube_that_verifies(finished):
+    store, summary, _ = finished
+    assert summary.cube == str(store / FUSED)
+    assert summary.tiles == 4
+    with xr.open_zarr(summary.cube) as ds:
+        assert ds.attrs["status"] == "complete"
+        assert ds.attrs["simulated"] == "true"
+        assert ds.sizes["time"] == summary.landsat_dates + summary.sentinel2_dates
+        assert ds.sizes == {**ds.sizes, "y": 120, "x": 120}
+        fused = ds.isel(time=(ds.source == "landsat-8 fused").compute())
+        there = (fused.quality.isin([2, 3])).values
+        assert there.mean() > 0.2
+        for band in BANDS:
+            assert (np.isfinite(fused[band].values) == there).all()
+    report = verify(summary.cube)
+    assert report.ok, report.findings
+    for name in summary.files:
+        assert (store / name).stat().st_size > 0
+
+
+def test_a_run_tells_what_it_does(finished):
+    _, _, ear = finished
+    for stage in ("ingest", "harmonise", "fuse"):
+        (started,) = ear.of(StageStarted, stage=stage)
+        (done,) = ear.of(StageDone, stage=stage)
+        assert (started.total, started.skipped, done.done, done.failed) == (4, 0, 4, 0)
+        assert {e.tile for e in ear.of(TileDone, stage=stage)} == {"r000c000", "r000c001", "r001c000", "r001c001"}
+    (dashboard,) = ear.of(Note, kind="dashboard")
+    assert dashboard.text.startswith("http://127.0.0.1:")
+    (pairs,) = ear.of(Note, kind="pairs")
+    assert len(pairs.data) == len({p["label"] for p in pairs.data}) == 8
+    assert {"read", "write", "check"} == set(ear.of(TileDone, stage="ingest")[0].timings)
+
+
+def test_the_fused_dates_are_nearer_to_the_truth_than_landsat_alone(finished, season):
+    """The frame is the truth's: over the pixels that were fused the method must beat the copied reference."""
+    _, summary, _ = finished
+    box = season.grid.geobox(10).boundingbox
+    sums = np.zeros(2)
+    ds = cube.open_cube(summary.cube)
+    times = ds.time.values[ds.source.values == "landsat-8 fused"]
+    for acq in season.simulation.acquisitions():
+        stamp = np.datetime64(acq.time.replace(tzinfo=None), "ns")
+        near = np.abs(times - stamp).min() if acq.landsat else None
+        if near is None or near > np.timedelta64(2, "s"):
+            continue
+        date = ds.sel(time=stamp, method="nearest")
+        truth = season.simulation.truth(acq.time, box.left, box.top, (120, 120))
+        values = np.stack([date[b].values for b in BANDS])
+        good = date.quality.values == 2
+        sums += [np.square(values - truth)[:, good].sum(), 6 * good.sum()]
+    rmse = np.sqrt(sums[0] / sums[1])
+    print(f"additive on the small season: RMSE {rmse:.4f} over {sums[1] / 6:.0f} pixels, thin haze and missed cloud in")
+    assert sums[1] > 100_000
+    assert rmse < 0.06
+
+
+def test_a_second_run_computes_nothing_and_changes_nothing(finished, season, client):
+    store, _, _ = finished
+    before = snapshot(store, (".lock",))
+    season.server.log.clear()
+    ear = Ear()
+    made = job.prepare(ask(season, store), ear)
+    stages(made, client, ear)
+    assert [(e.stage, e.total, e.skipped) for e in ear.of(StageStarted)] == [
+        ("ingest", 4, 4), ("harmonise", 4, 4), ("fuse", 4, 4),
+    ]  # fmt: skip
+    assert ear.of(TileDone) == []
+    assert season.server.log.count() == 0
+    assert snapshot(store, (".lock", "pairs.json")) == {k: v for k, v in before.items() if "pairs.json" not in k}
+    assert cube.open_cube(str(store)).attrs["status"] == "complete"
+
+
+def test_what_is_missing_from_the_ledger_is_made_again_and_nothing_else(finished, season, client):
+    store, _, _ = finished
+    place = Store(str(store))
+    made = job.prepare(ask(season, store))
+    old = ledger.read(place, "fuse", "r001c000")
+    place.delete(ledger.name("fuse", "r001c000"))
+    ear = Ear()
+    stages(made, client, ear)
+    assert [e.tile for e in ear.of(TileDone)] == ["r001c000"]
+    new = ledger.read(place, "fuse", "r001c000")
+    assert new.checksums == old.checksums
+    assert cube.open_cube(str(store)).attrs["status"] == "in progress"
+    job.finish(made)
+    assert cube.open_cube(str(store)).attrs["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"method": "bicubic"}, "method: the plan has additive, asked is bicubic"),
+        ({"min_reference_days": 3}, "min_reference_days"),
+        ({"tile_px": 120}, "tile_px"),
+        ({"end": "2023-08-01"}, "last day"),
+    ],
+)
+def test_a_store_with_another_plan_is_refused_by_parameter(finished, season, change, named):
+    store, _, _ = finished
+    before = snapshot(store)
+    with pytest.raises(StoreError, match="--store") as caught:
+        job.prepare(ask(season, store, **change))
+    assert named in str(caught.value)
+    assert snapshot(store) == before
+
+
+def test_a_tile_that_cannot_be_read_is_named_and_the_rest_goes_on(catalogue, tmp_path, client):
+    """An asset vanishes after half of the tiles: their work is kept, and the run goes on when it is back."""
+    made = job.prepare(ask(catalogue, tmp_path))
+    job.ingest(made, client)
+    for name in ("r000c001", "r001c000"):
+        made.store.delete(ledger.name("ingest", name))
+    item = made.plan.of("sentinel2")[3].items[0]
+    catalogue.server.faults.set([Fault(f"*{item}/B8A.tif", times=None, status=404)])
+    client.restart()  # GDAL remembers what it has read
+    ear = Ear()
+    with pytest.raises(MarstfnError, match="2 of 4 tiles failed") as caught:
+        job.ingest(made, client, ear)
+    assert item in str(caught.value)
+    assert "nir08" in str(caught.value)
+    assert "kept" in str(caught.value)
+    assert {e.tile for e in ear.of(TileFailed)} == {"r000c001", "r001c000"}
+    assert ledger.read(made.store, "ingest", "r000c000") is not None
+    with pytest.raises(MarstfnError, match="not in the ledger"):
+        job.harmonise(made, client)
+    catalogue.server.faults.set()
+    ear = Ear()
+    job.ingest(made, client, ear)
+    assert {e.tile for e in ear.of(TileDone)} == {"r000c001", "r001c000"}
+
+
+def test_a_server_that_stumbles_changes_no_pixel(finished, catalogue, tmp_path, client):
+    reference, _, _ = finished
+    stumbles = [Fault("*.tif", skip=40 * k, times=2, status=503) for k in range(1, 12)]
+    client.restart()
+    catalogue.server.faults.set([*stumbles, Fault("*B11.tif", skip=5, times=1, drop=True)])
+    made = job.prepare(ask(catalogue, tmp_path))
+    job.ingest(made, client)
+    for tile in made.plan.grid.tiles():
+        here = ledger.read(made.store, "ingest", tile.name)
+        there = ledger.read(Store(str(reference)), "ingest", tile.name)
+        assert here.checksums == there.checksums
+    assert catalogue.server.log.count("*.tif", status=503) >= 10
+
+
+def test_two_runs_in_one_store_are_kept_apart(tmp_path):
+    store = Store(str(tmp_path))
+    (tmp_path / "fused.zarr").mkdir()
+    (tmp_path / "fused.zarr" / "x.0123.partial").write_bytes(b"half")
+    with (
+        job.alone(store),
+        pytest.raises(StoreError, match=r"another run \(process \d+\) is at work"),
+        job.alone(store),
+    ):
+        pass
+    assert not list(tmp_path.rglob("*.partial"))
+    with job.alone(store):
+        pass
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_the_search(season, tmp_path):
+    (tmp_path / "file").write_text("")
+    season.server.log.clear()
+    with pytest.raises(StoreError, match=r"Choose a folder you may write to"):
+        job.prepare(ask(season, tmp_path / "file" / "store"))
+    assert season.server.log.count() == 0
+
+
+def test_a_plan_of_another_format_is_refused(finished, season, tmp_path):
+    store, _, _ = finished
+    for name in ("plan.json", "items.json"):
+        (tmp_path / name).write_bytes((store / name).read_bytes())
+    text = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps(text | {"format": "0"}))
+    with pytest.raises(StoreError, match=r"format version '0'.*--store"):
+        job.prepare(ask(season, tmp_path))
+
+
+def test_a_failed_search_leaves_no_folder(season, tmp_path):
+    with pytest.raises(MarstfnError, match="2018"):
+        job.prepare(ask(season, tmp_path / "new", year=2018))
+    assert not (tmp_path / "new").exists()
