@@ -39,7 +39,7 @@ check: $(STAMP)  ## style, types and the direction of imports
 
 test: check  ## every check and every test, with coverage
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
 
 up: $(STAMP)  ## start a Prefect server and a worker on loopback, and deploy fuse-year
 	$(BIN)/marstfn up

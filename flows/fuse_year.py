@@ -93,7 +93,7 @@ def fuse_year(
         scene_check: Check each Landsat scene against clear Sentinel-2, and correct it within stated bounds.
         tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
         stride: Step between model windows in 10 m pixels, a multiple of 6. Default: four fifths of the window.
-        batch: Model windows in one forward pass. Default: 8.
+        batch: Model windows in one forward pass. Default: 2 on a processor, 8 on a GPU.
         threads: Threads of the fusing worker. Default: all cores.
         device: Where the network runs. Default: auto, a CUDA device where there is one.
         store_root: Folder or URL in which NAME-YEAR is made when store is empty.

@@ -58,7 +58,7 @@ def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs
     """Of everything that shapes the fused pixels of a tile, the inputs of its neighbours included."""
     options = plan.options
     seen = [
-        ingest_fingerprint(plan, other) for other in plan.grid.tiles() if _overlap(other, _frame(plan, tile).window)
+        ingest_fingerprint(plan, other) for other in plan.tiles if _overlap(other, _frame(plan, tile).window)
     ]
     return fingerprint(
         {

@@ -108,7 +108,7 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     plan, store = job.plan, job.store
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
-    tiles = list(plan.grid.tiles())
+    tiles = list(plan.tiles)
     todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t))]
     if todo:
         _unfinished(store)
@@ -123,7 +123,7 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
     Raises CubeError where tiles are not ingested, MarstfnError where sampling fails.
     """
     plan, store = job.plan, job.store
-    tiles = list(plan.grid.tiles())
+    tiles = list(plan.tiles)
     identity = harmonise_fingerprint(plan, [ingest_fingerprint(plan, t) for t in tiles])
     found = pairs(plan, store)
     store.write(PAIRS, json.dumps([p.as_dict() for p in found]).encode())
@@ -158,7 +158,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
         ledger.clear(store, "fuse")
     harmonisation = _harmonisation(store, plan)
     found = pairs(plan, store)
-    tiles = list(plan.grid.tiles())
+    tiles = list(plan.tiles)
     todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, harmonisation, found))]
     if todo:
         _unfinished(store)
@@ -179,7 +179,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     harmonisation, found = _harmonisation(store, plan), pairs(plan, store)
     missing = [
         t.name
-        for t in plan.grid.tiles()
+        for t in plan.tiles
         if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, harmonisation, found))
     ]
     if missing:
@@ -190,9 +190,8 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     published = publish.finish(store, plan, truth=truth, listener=listener)
     cube.set_status(store, "complete")
     listener(Note("cube", store.join(FUSED)))
-    rows, columns = plan.grid.tile_shape
     return Summary(
-        store.join(FUSED), store.url, rows * columns, len(plan.of("landsat8")), len(plan.of("sentinel2")),
+        store.join(FUSED), store.url, len(plan.tiles), len(plan.of("landsat8")), len(plan.of("sentinel2")),
         time.monotonic() - began if began is not None else 0.0, published.files,
     )  # fmt: skip
 
@@ -242,7 +241,7 @@ def alone(store: Store) -> Iterator[None]:
 def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
     """References of all Landsat dates, from the clear counts in the ledger. Raises CubeError where a tile lacks."""
     counts = []
-    for tile in plan.grid.tiles():
+    for tile in plan.tiles:
         record = ledger.read(store, "ingest", tile.name)
         if record is None:
             raise CubeError(f"tile {tile.name} is not in the ledger of {store.url}; ingest it first (run again)")
@@ -335,7 +334,7 @@ def _stamp(store: Store) -> str:
 
 def _harmonisation(store: Store, plan: Plan) -> Harmonisation:
     found = radiometry.read(store)
-    identity = harmonise_fingerprint(plan, [ingest_fingerprint(plan, t) for t in plan.grid.tiles()])
+    identity = harmonise_fingerprint(plan, [ingest_fingerprint(plan, t) for t in plan.tiles])
     if found is None or found.fingerprint != identity:
         raise CubeError(f"{store.join(radiometry.NAME)} is missing or of other inputs; run the harmonise stage first")
     return found

@@ -195,12 +195,13 @@ def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
     stride = request.stride or max(6, patch * 4 // 5 // 6 * 6)
     if stride > patch:
         raise PlanError(f"stride {stride} px is more than the patch side {patch} px: gaps would remain; choose less")
+    device = _device(request)
     return Options(
         method=request.method,
         stride=stride,
-        batch=request.batch,
+        batch=request.batch or (2 if device == "cpu" else 8),
         threads=request.threads or _cores(),
-        device=_device(request),
+        device=device,
         min_reference_days=request.min_reference_days,
         max_reference_days=request.max_reference_days,
         bandpass=request.bandpass,

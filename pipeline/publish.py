@@ -107,7 +107,7 @@ def tally(store: Store, plan: Plan) -> Tally:
     """Quality, reference age and coherence of the whole cube counted, one tile and time block in memory at a time."""
     counted = Tally.empty(len(plan.scenes))
     arrays = [cube.array(store, FUSED, name) for name in ("quality", "reference_age", "coherence")]
-    for tile in plan.grid.tiles():
+    for tile in plan.tiles:
         for dates in cube.blocks(len(plan.scenes), plan.options.time_shard):
             quality, age, coherence = (np.asarray(array[(dates, *tile.roi(10))]) for array in arrays)
             counted.add(dates, tile.name, quality, age, coherence)
@@ -174,7 +174,7 @@ def pictures(
 def best_tile(plan: Plan, counted: Tally) -> Tile:
     """The tile whose Landsat dates hold most pixels; of those within 2 % of it the one nearest the middle."""
     of_landsat = [k for k, scene in enumerate(plan.scenes) if scene.sensor == "landsat8"]
-    tiles = list(plan.grid.tiles())
+    tiles = list(plan.tiles)
     known = [
         counted.by_tile[t.name][of_landsat][:, [FUSED_PIXEL, UPSAMPLED]].sum() / max(1, counted.by_tile[t.name].sum())
         for t in tiles

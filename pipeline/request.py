@@ -89,7 +89,8 @@ class Request(BaseModel):
     min_reference_days: ReferenceDays = 0
     max_reference_days: MaxReferenceDays = 120
     stride: Annotated[int, Field(ge=6, le=480, multiple_of=6)] | None = None
-    batch: Annotated[int, Field(ge=1, le=1024)] = 8
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """None: 8 on a device, 2 on a processor, which gains nothing from more and computes the padding, too."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     device: Device = "auto"
     bandpass: bool = True

@@ -78,7 +78,7 @@ def verify(
     readable = {FUSED, INPUTS} - {f.where.split("/")[0] for f in findings if f.check in ("format", "layout")}
     prints, unknown = fingerprints(store, plan)
     findings += unknown
-    tiles = list(plan.grid.tiles())
+    tiles = list(plan.tiles)
     listener(StageStarted("verify", len(tiles)))
 
     def one(tile: Tile) -> tuple[Tile, list[Finding], int, float]:
@@ -158,7 +158,7 @@ def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]
     from pipeline.fuse import fuse_fingerprint  # brings torch, so not before it is needed
     from pipeline.job import pairs
 
-    tiles = list(plan.grid.tiles())
+    tiles = list(plan.tiles)
     expected: dict[tuple[str, str], str | None] = {("ingest", t.name): ingest_fingerprint(plan, t) for t in tiles}
     identity = harmonise.harmonise_fingerprint(plan, [str(expected["ingest", t.name]) for t in tiles])
     wrong = ""
@@ -179,8 +179,8 @@ def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]
 
 def strays(store: Store, plan: Plan) -> Iterator[Finding]:
     """Objects in the two cubes and the ledger that no stage writes, and what killed writes left behind."""
-    known = {entry for stage in STAGES for tile in plan.grid.tiles() for entry in tile_objects(plan, stage, tile)}
-    known |= {ledger.name(stage, tile.name) for stage in STAGES for tile in plan.grid.tiles()}
+    known = {entry for stage in STAGES for tile in plan.tiles for entry in tile_objects(plan, stage, tile)}
+    known |= {ledger.name(stage, tile.name) for stage in STAGES for tile in plan.tiles}
     for folder in (FUSED, INPUTS, LEDGER):
         for entry in store.names(folder):
             if ".partial" in entry.rpartition("/")[2]:
