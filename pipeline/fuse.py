@@ -57,9 +57,7 @@ def patch_side(plan: Plan) -> int:
 def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair]) -> str:
     """Of everything that shapes the fused pixels of a tile, the inputs of its neighbours included."""
     options = plan.options
-    seen = [
-        ingest_fingerprint(plan, other) for other in plan.tiles if _overlap(other, _frame(plan, tile).window)
-    ]
+    seen = [ingest_fingerprint(plan, other) for other in plan.grid.under(_frame(plan, tile).window)]
     return fingerprint(
         {
             "format": FORMAT,
@@ -371,9 +369,3 @@ def _mirrored(values: Any, pad: tuple[int, int], factor: float) -> Any:
         return None
     width = [(0, 0)] * (values.ndim - 2) + [(0, round(p / factor)) for p in pad]
     return np.pad(values, width, mode="symmetric")
-
-
-def _overlap(tile: Window, other: Window) -> bool:
-    return (
-        tile.row0 < other.row1 and other.row0 < tile.row1 and tile.col0 < other.col1 and other.col0 < tile.col1
-    )

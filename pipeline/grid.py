@@ -145,6 +145,13 @@ class Grid:
             col,
         )
 
+    def under(self, window: Window) -> Iterator[Tile]:
+        """The tiles that share a cell with `window`, in row-major order."""
+        side = self.tile_px // 6
+        for row in range(window.row0 // side, -(-window.row1 // side)):
+            for col in range(window.col0 // side, -(-window.col1 // side)):
+                yield self.tile(row, col)
+
     def tiles(self, area: Geometry | None = None) -> Iterator[Tile]:
         """All tiles in row-major order, or those that meet `area` (any CRS)."""
         n_rows, n_cols = self.tile_shape

@@ -74,7 +74,9 @@ class Choices:
     tile: Annotated[
         int | None, Parameter(group=MACHINE, help="Tile side in 10 m pixels; default by the area's size.")
     ] = None
-    batch: Annotated[int | None, Parameter(group=MACHINE, help="Model windows in a forward pass; default 2, GPU 8.")] = None
+    batch: Annotated[int | None, Parameter(group=MACHINE, help="Model windows in one pass; default 2, on a GPU 8.")] = (
+        None
+    )
     threads: Annotated[
         int | None, Parameter(group=MACHINE, help="Threads of the fusing worker; default: all cores.")
     ] = None

@@ -302,8 +302,8 @@ def test_landsat_is_harmonised_before_any_method_sees_it(tmp_path):
 
     w = cloudless(tmp_path / "one")
     plain = w.fuse()
-    good = Fit(1.1, -0.01, 0.9, 900, 0.01, 0.01, True, "")
-    refused = dataclasses.replace(good, applied=False, reason="gain")
+    good = Fit(1.1, -0.01, "scene", "")
+    refused = Fit(1.0, 0.0, "none", "gain")
     fits = tuple(SceneFit(i, "x", (good, refused, good, good, good, good)) for i in range(2))
     corrected = cloudless(tmp_path / "two").fuse(harmonisation=Harmonisation("two", False, fits))
     k = fused_dates(w.plan)[0]

@@ -12,7 +12,7 @@ from odc.geo.geom import Geometry, box, point
 from pyproj import Transformer
 
 from pipeline.errors import PlanError
-from pipeline.grid import CELL, RESOLUTIONS, Grid
+from pipeline.grid import CELL, RESOLUTIONS, Grid, Window
 
 grids = st.builds(
     Grid,
@@ -169,3 +169,13 @@ def test_a_zone_may_be_forced() -> None:
     forced = Grid.covering(area, epsg=32650)
     assert forced.epsg == 32650
     assert math.isclose(forced.columns, 25, abs_tol=3)
+
+
+@given(grids, st.data())
+def test_tiles_under_a_window_are_those_that_share_a_cell_with_it(grid: Grid, data: st.DataObject) -> None:
+    row0 = data.draw(st.integers(0, grid.rows - 1))
+    col0 = data.draw(st.integers(0, grid.columns - 1))
+    row1 = data.draw(st.integers(row0 + 1, grid.rows))
+    col1 = data.draw(st.integers(col0 + 1, grid.columns))
+    shared = [t for t in grid.tiles() if t.row0 < row1 and row0 < t.row1 and t.col0 < col1 and col0 < t.col1]
+    assert list(grid.under(Window(grid, row0, row1, col0, col1))) == shared
