@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _terminated(number: int, frame: object) -> NoReturn:
     """End as on an interrupt: what was started is stopped, what was made for the time being is removed."""
+    sys.stderr.write("\nterminated; finished tiles are kept, and the same command goes on from there\n")
     sys.exit(128 + number)
 
 

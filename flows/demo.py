@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from odc.geo.geom import box
@@ -20,10 +21,14 @@ from flows.console import Display
 from flows.processes import Process
 from flows.session import out
 from marstfn.simulate import Simulation
+from pipeline import planner
+from pipeline import request as requests
 from pipeline.demo import products, score
 from pipeline.demo.score import Row
 from pipeline.demo.server import serve
+from pipeline.errors import MarstfnError
 from pipeline.grid import Grid
+from pipeline.plan import Plan
 from pipeline.store import PLAN, Store
 
 SEED, YEAR = 20, 2023
@@ -46,7 +51,7 @@ def demo(folder: Path, display: Display) -> int:
         api, server = stack.enter_context(prefect_server())
         write_scenes(simulation, folder / "scenes", display)
         aoi = write_aoi(folder)
-        url = stack.enter_context(catalogue(folder / "scenes", store, display))
+        url = stack.enter_context(catalogue(folder / "scenes", aoi, store, display))
         display.say(f"catalogue: {url} ({products.NOTE.split(':')[0].lower()})")
         services.await_server(api, server)
         cube = run_flow(aoi, f"simulated@{url}", store, simulation, api, display)
@@ -116,35 +121,55 @@ def prefect_server() -> Iterator[tuple[str, Process]]:
 
 
 @contextmanager
-def catalogue(scenes: Path, store: Store, display: Display) -> Iterator[str]:
-    """Serve the scenes, at the address an earlier demo's plan knows them by; else what it made is made anew."""
-    port = 0
-    text = store.read(PLAN) if store.local is not None and store.local.is_dir() else None
-    if text is not None and store.local is not None:
-        port = urlsplit(json.loads(text)["catalog"].partition("@")[2]).port or 0
-        if not port or not services.free(port):
-            display.say("the earlier catalogue's port is taken: fusing anew")
-            shutil.rmtree(store.local)
-            port = 0
-    with serve(scenes, port=port) as server:
+def catalogue(scenes: Path, aoi: Path, store: Store, display: Display) -> Iterator[str]:
+    """Serve the scenes, at the address an earlier demo knows them by; where that cannot be gone on with, anew."""
+    begun = store.local is not None and store.local.is_dir()
+    port = earlier_port(aoi, store) if begun else None
+    if begun and port is None and store.local is not None:
+        display.say("the earlier demo was made otherwise, or its port is taken: fusing anew")
+        shutil.rmtree(store.local)
+    with serve(scenes, port=port or 0) as server:
         yield server.url
+
+
+def earlier_port(aoi: Path, store: Store) -> int | None:
+    """The port of the catalogue that an earlier demo's plan names, if this demo may go on with that plan."""
+    try:
+        text = store.read(PLAN)
+        if text is None:
+            return None
+        plan = Plan.model_validate_json(text)
+        port = urlsplit(plan.catalog.partition("@")[2]).port
+        asked = requests.make(aoi=str(aoi), store=store.url, **asked_for(plan.catalog))
+        same = not planner.contradictions(plan, asked, planner.read_area(asked))
+    except (ValueError, MarstfnError):
+        return None
+    return port if same and port and services.free(port) else None
+
+
+def asked_for(catalog: str) -> dict[str, Any]:
+    """The parameters of the demo's run, besides where it reads and writes."""
+    return {"year": YEAR, "catalog": catalog, "weights": "auto", "method": "network", "tile_px": GRID.tile_px}
 
 
 def run_flow(aoi: Path, catalog: str, store: Store, simulation: Simulation, api: str, display: Display) -> str:
     """The flow that a Prefect worker would run, in this process."""
-    from flows.fuse_year import accompanied, fuse_year  # imports Prefect, which now finds the demo's own server
+    # imports Prefect, which now finds the demo's own server
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    from flows.fuse_year import accompanied, fuse_year
 
     display.say(f"Prefect page: {api.removesuffix('/api')}")
-    with accompanied(display, simulation.truth):
-        return fuse_year(
-            aoi=str(aoi),
-            year=YEAR,
-            catalog=catalog,
-            store=store.url,
-            weights="auto",
-            method="network",
-            tile=GRID.tile_px,
-        )
+    asked = asked_for(catalog)
+    tile = asked.pop("tile_px")
+    try:
+        with accompanied(display, simulation.truth):
+            return str(fuse_year(aoi=str(aoi), store=store.url, tile=tile, **asked))
+    finally:
+        # what is still on its way to the page would complain loudly once the server is gone
+        APILogWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=5)
 
 
 def show(rows: Sequence[Row]) -> None:
