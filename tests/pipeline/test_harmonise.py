@@ -30,7 +30,7 @@ def make_plan(landsat=LANDSAT, sentinel2=SENTINEL2, **options) -> Plan:
         for s, d in days
     ]  # fmt: skip
     return Plan(
-        name="test", aoi={}, aoi_source="test", year=2023, grid=Grid(32650, 600_000, 5_400_000, 30, 30, 90),
+        name="test", aoi={}, aoi_source="test", year=2023, grid=Grid(32650, 600_000, 5_400_000, 20, 20, 60),
         catalog="simulated@http://127.0.0.1:9", scenes=tuple(sorted(scenes, key=lambda s: s.time)), radiometry={},
         weights=(), options=Options(**{"bandpass": False} | options), items_sha256="0" * 64,
     )  # fmt: skip
@@ -42,8 +42,8 @@ class Land:
     def __init__(self, plan: Plan, gain, offset, *, drift: float = 0.0, jumps: dict[int, float] | None = None):
         rng = np.random.default_rng(7)
         shape = plan.grid.shape(30)
-        coarse = rng.normal(size=(6, shape[0] // 6, shape[1] // 6))
-        base = 0.2 + 0.06 * np.repeat(np.repeat(coarse, 6, 1), 6, 2)
+        parcels = rng.normal(size=(6, *(-(-n // 6) for n in shape)))
+        base = 0.2 + 0.06 * np.repeat(np.repeat(parcels, 6, 1), 6, 2)[:, : shape[0], : shape[1]]
         slope = rng.normal(size=(6, 1, 1)) * drift
         self.plan, self.truth = plan, {}
         for s in plan.scenes:

@@ -149,6 +149,12 @@ def south(tmp_path_factory: pytest.TempPathFactory) -> Scenery:
     return s
 
 
+@pytest.fixture(scope="module")
+def north_run(north, tmp_path_factory) -> tuple[Plan, Store]:
+    """The northern scenery, ingested once for the tests that only look."""
+    return ingested(north, tmp_path_factory.mktemp("north-run"))
+
+
 def ingested(s: Scenery, folder: Path) -> tuple[Plan, Store]:
     plan, store = s.plan(), Store(str(folder))
     cube.create_inputs(plan, store)
@@ -178,9 +184,9 @@ def reference(numbers: np.ndarray, rule: Radiometry) -> np.ndarray:
     return np.where(np.isnan(rho), -9999, np.clip(np.round(rho.astype(np.float32) / 1e-4), -9998, 32767)).astype(int)
 
 
-def test_ingest_equals_an_independent_warp(north, tmp_path):
+def test_ingest_equals_an_independent_warp(north, north_run):
     """Every band of every scene, to 1e-6 in reflectance after the same rounding: not one unit of 1e-4 differs."""
-    plan, store = ingested(north, tmp_path)
+    plan, store = north_run
     worst = 0
     for group, how in ((cube.LANDSAT8, Resampling.cubic), (cube.SENTINEL2, Resampling.bilinear)):
         rule = LANDSAT if group is cube.LANDSAT8 else SENTINEL
@@ -204,9 +210,9 @@ def test_ingest_equals_an_independent_warp(north, tmp_path):
     assert worst * 1e-4 <= 1e-6
 
 
-def test_tiles_equal_the_whole(north, tmp_path):
+def test_tiles_equal_the_whole(north, north_run, tmp_path):
     """The tile side and the time block leave no trace in the pixels."""
-    _, tiled = ingested(north, tmp_path / "tiled")
+    _, tiled = north_run
     whole = Scenery(north.folder, dataclasses.replace(NORTH, tile_px=240), time_shard=48)
     whole.items, whole.scenes, whole.radiometry = north.items, north.scenes, north.radiometry
     _, one = ingested(whole, tmp_path / "one")
@@ -216,8 +222,8 @@ def test_tiles_equal_the_whole(north, tmp_path):
             assert (a == b).all(), f"{group.name}/{name}: {(a != b).mean():.2%} differ"
 
 
-def test_masks_say_nothing_clear_masked(north, tmp_path):
-    plan, store = ingested(north, tmp_path)
+def test_masks_say_nothing_clear_masked(north_run):
+    plan, store = north_run
     clear = stored(store, "landsat8/clear")[0]
     # QA pixels 40:44 x 50:53 of a scene whose corner lies 20.5 pixels up and left of the grid's touch these
     want = np.full(clear.shape, 1, np.uint8)
@@ -236,7 +242,8 @@ def test_masks_say_nothing_clear_masked(north, tmp_path):
 
 def test_dilation_reaches_across_tile_borders(north, tmp_path):
     wide = Scenery(north.folder, dataclasses.replace(NORTH, tile_px=60), mask_dilation=90)
-    wide.items, wide.scenes, wide.radiometry = north.items, north.scenes, north.radiometry
+    few = [s for s in north.scenes if s.items[0] in ("L0", "S2")]
+    wide.items, wide.scenes, wide.radiometry = north.items, few, north.radiometry
     _, store = ingested(wide, tmp_path)
     fine = stored(store, "sentinel2/clear")[0]
     rows, cols = np.mgrid[: fine.shape[0], : fine.shape[1]]
@@ -322,8 +329,8 @@ def test_neighbouring_zone_is_warped_alike_in_every_tiling(tmp_path):
     assert differing < 1e-3
 
 
-def test_ledger_holds_checksums_and_clear_counts(north, tmp_path):
-    plan, store = ingested(north, tmp_path)
+def test_ledger_holds_checksums_and_clear_counts(north_run):
+    plan, store = north_run
     tile = plan.grid.tile(0, 1)
     record = ledger.read(store, "ingest", tile.name)
     assert record is not None
@@ -337,8 +344,8 @@ def test_ledger_holds_checksums_and_clear_counts(north, tmp_path):
     assert set(record.timings) == {"read", "write", "check"}
 
 
-def test_two_runs_store_the_same_bytes(north, tmp_path):
-    (plan, a), (_, b) = ingested(north, tmp_path / "a"), ingested(north, tmp_path / "b")
+def test_two_runs_store_the_same_bytes(north, north_run, tmp_path):
+    (plan, a), (_, b) = north_run, ingested(north, tmp_path)
     for tile in plan.grid.tiles():
         first, second = ledger.read(a, "ingest", tile.name), ledger.read(b, "ingest", tile.name)
         assert first is not None
