@@ -170,7 +170,8 @@ def markdown(table: Mapping[str, Score], comparisons: Mapping[tuple[str, str], C
             f"| {name} | {s.rmse:.5f} | {s.psnr:.2f} | {s.psnr_truth:.2f} | {s.ssim:.4f} | {s.sam:.2f} | "
             f"{s.ergas:.2f} | {s.coverage:.3f} |"
         )
-    lines += ["", "| difference | RMSE (95 %) | SSIM (95 %) |", "|---|---|---|"]
+    if comparisons:
+        lines += ["", "| difference | RMSE (95 %) | SSIM (95 %) |", "|---|---|---|"]
     for (a, b), c in comparisons.items():
         lines.append(
             f"| {a} - {b} | {c.rmse.estimate:+.5f} ({c.rmse.low:+.5f} .. {c.rmse.high:+.5f}) | "
