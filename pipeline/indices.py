@@ -204,7 +204,7 @@ def plot(table: pd.DataFrame, path: str | Path, *, title: str | None = None, sim
         curve,
         title=title or "NDVI through the year",
         subtitle=f"the 10 m pixel at longitude {lon:.5f}, latitude {lat:.5f}",
-        credits="simulated scenes: no satellite data" if made_up else str(table.attrs.get("credits", "")),
+        credits="with simulated scenes: no record of the ground" if made_up else str(table.attrs.get("credits", "")),
         simulated=made_up,
     )
     target = Path(path)

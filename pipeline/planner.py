@@ -70,7 +70,8 @@ def make_plan(
         weights=trained.used(offered, selection.scenes),
         options=options,
         items_sha256=items.sha256(frozen),
-        simulated=all(items.is_simulated(item) for item in selection.items),
+        # one made-up reference is enough: what is fused with it is no record of the ground
+        simulated=any(items.is_simulated(item) for item in selection.items),
         versions=versions(),
     )
     listener(Note("plan", outlook(plan).headline, plan))

@@ -146,7 +146,7 @@ def curves(view: View, index: Floats) -> tuple[Curve, ...]:
 def credit(plan: Plan) -> str:
     """The credit line that both data policies ask for; a simulation owes none and says what it is."""
     if plan.simulated:
-        return "simulated scenes: no satellite data"
+        return "with simulated scenes: no record of the ground"
     copernicus, usgs = f"modified Copernicus Sentinel data [{plan.year}]", "the U.S. Geological Survey"
     return f"Contains {copernicus} · Landsat-8 image courtesy of {usgs}"
 

@@ -66,7 +66,7 @@ def write_flanders(shared: Path, folder: Path) -> Real:
     _flanders_sentinel(shared / FLANDERS, folder)
     note = "Real scenes of a public training set near Wervik, Belgium; ids are rebuilt from times of overpass."
     _finish(folder, "flanders", note)
-    aoi = _area(folder, 32631, (501_390, 5_629_080, 501_990, 5_629_660))
+    aoi = _area(folder, 32631, (501_390, 5_629_090, 501_990, 5_629_660))
     return Real(folder, aoi, "planetary-computer", 2018)
 
 
@@ -105,7 +105,7 @@ def write_india(shared: Path, folder: Path) -> Real:
     _finish(folder, "india", note)
     middle = _inner(raster)
     x, y = round((middle[0] + middle[2]) / 120) * 60, round((middle[1] + middle[3]) / 120) * 60
-    aoi = _area(folder, 32644, (x - 1195, y - 1195, x + 1195, y + 1195))
+    aoi = _area(folder, 32644, (x - 595, y - 595, x + 595, y + 595))
     return Real(folder, aoi, "simulated", 2023)
 
 

@@ -439,7 +439,7 @@ def test_relative_hrefs_become_absolute_by_the_items_own_address() -> None:
     assert [link.rel for link in frozen.links] == ["self"]
 
 
-def test_a_plan_is_simulated_only_if_every_item_says_so() -> None:
+def test_an_item_is_simulated_only_if_it_says_so() -> None:
     assert items.is_simulated({"properties": {"simulated": True}})
     assert not items.is_simulated({"properties": {"simulated": "no"}})
     assert not items.is_simulated({"properties": {}})
