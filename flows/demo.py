@@ -184,11 +184,15 @@ def show(rows: Sequence[Row]) -> None:
         table.append(cells)
     mean = score.means(rows)
     if mean:
-        cells = {"Landsat date": "mean", "reference": f"{sum(bool(r.scores) for r in rows)} dates", "clear %": ""}
+        kept = sum(bool(row.scores) and row.scored_percent >= score.ENOUGH for row in rows)
+        cells = {"Landsat date": "mean", "reference": f"{kept} dates", "clear %": ""}
         table.append(cells | {t: f"{mean[n].psnr:.1f} / {mean[n].ssim:.3f}" for n, t in TITLES.items()})
-    title = "SIMULATED: PSNR in dB / SSIM against the exact truth, on pixels clear to Landsat that a reference serves"
+    title = "SIMULATED: PSNR in dB / SSIM against the exact truth"
     page = Console(width=None if Console().is_terminal else 120, highlight=False)
     page.print(console.table(title, table, right=frozenset({"clear %", *TITLES.values()})))
+    enough = f"{score.ENOUGH:.0f} %"
+    out(f"scored: pixels clear to Landsat that a reference serves; mean: of dates with at least {enough} of them")
+    out("Landsat: enlarged; S2 copied: the reference as it was; S2 perfect: Sentinel-2 without clouds on that day")
 
 
 def next_commands(store: Store) -> list[str]:
