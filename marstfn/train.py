@@ -331,6 +331,9 @@ def _identity(config: TrainConfig) -> dict[str, Any]:
     values = asdict(config)
     for name in ("samples", "validation", "out", "seconds", "threads", "device", "patience"):
         del values[name]
+    if config.start:
+        # where a file lay says nothing to another reader; its hash does
+        values["start"] = weights.load(config.start).sha256
     return {**values, "samples": digest(config.samples), "validation": digest(config.validation)}
 
 
