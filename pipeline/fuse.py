@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn import weights as weight_files
 from marstfn.bands import BANDS, FINE, RATIO
-from marstfn.baselines import METHODS, degrade
-from marstfn.patches import covering, starts
-from marstfn.predict import Predict, Predictor, window
+from marstfn.baselines import degrade
+from marstfn.predict import Predict, window
 from pipeline import cube, ledger
 from pipeline.cluster import require_gpu
 from pipeline.cube import (
@@ -33,31 +30,26 @@ from pipeline.cube import (
 )
 from pipeline.days import KEPT, Days
 from pipeline.errors import WeightsError
-from pipeline.grid import CELL, Tile, Window
+from pipeline.frame import enlarged, frame_of, mirrored
+from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_fingerprint
+from pipeline.methods import patch_side, predictors
 from pipeline.pairing import Pair
-from pipeline.plan import FORMAT, Plan, Scene, WeightsRef, fingerprint
+from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.store import FUSED, INPUTS, Store
 
 Array = NDArray[np.float32]
 
-BASELINE_PATCH = 60
-"""Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
 LIBRARIES = ("torch", "numpy", "scipy", "marstfn")
 """Whose versions shape the fused pixels."""
 LAYERS = (*BANDS, "quality", "reference_age", "coherence")
 
 
-def patch_side(plan: Plan) -> int:
-    """Side of the model window in 10 m pixels."""
-    return plan.weights[0].patch if plan.weights else BASELINE_PATCH
-
-
 def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair]) -> str:
     """Of everything that shapes the fused pixels of a tile, the inputs of its neighbours included."""
     options = plan.options
-    seen = [ingest_fingerprint(plan, other) for other in plan.grid.under(_frame(plan, tile).window)]
+    seen = [ingest_fingerprint(plan, other) for other in plan.grid.under(frame_of(plan, tile).window)]
     return fingerprint(
         {
             "format": FORMAT,
@@ -116,35 +108,6 @@ def fuse_tile(
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """Where a tile's patches lie: offsets on the whole plane, the window they cover, the tile inside it."""
-
-    rows: tuple[int, ...]
-    cols: tuple[int, ...]
-    window: Window
-    inside: tuple[slice, slice]
-    """The tile in the window, 10 m pixels."""
-    pad: tuple[int, int]
-    """10 m pixels that mirror the plane's end where it is smaller than a patch."""
-
-
-def _frame(plan: Plan, tile: Tile) -> Frame:
-    """Patches are anchored on the plane, not on the tile: tiles that share a patch compute the same values in it."""
-    patch, per_cell = patch_side(plan), CELL // FINE
-    offsets, spans, inside, pad = [], [], [], []
-    for span, length in zip(tile.roi(FINE), plan.grid.shape(FINE), strict=True):
-        every = starts(max(length, patch), patch, plan.options.stride)
-        mine = covering(span.start, span.stop, every, patch)
-        lo, hi = mine[0], min(mine[-1] + patch, length)
-        offsets.append(tuple(s - lo for s in mine))
-        spans.append((lo // per_cell, hi // per_cell))
-        inside.append(slice(span.start - lo, span.stop - lo))
-        pad.append(max(0, patch - length))
-    frame = Window(tile.grid, *spans[0], *spans[1])
-    return Frame(offsets[0], offsets[1], frame, (inside[0], inside[1]), (pad[0], pad[1]))
-
-
-@dataclass(frozen=True, slots=True)
 class Inputs:
     """What a method sees of one Landsat date, on the window; float32 reflectance, NaN = nothing."""
 
@@ -171,7 +134,7 @@ class _Work:
     ) -> None:
         self.plan, self.store, self.tile = plan, store, tile
         self.harmonisation, self.pairs, self.predicts = harmonisation, pairs, predicts
-        self.frame = _frame(plan, tile)
+        self.frame = frame_of(plan, tile)
         self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
         self.patches = 0
         self._days = {
@@ -230,7 +193,7 @@ class _Work:
     ) -> None:
         rows, cols = self.frame.inside
         clear = inputs.clear[rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
-        fine_clear = _enlarged(clear)
+        fine_clear = enlarged(clear)
         quality[k][fine_clear == MASKED] = HIDDEN
         wanted = fine_clear == CLEAR
         if not wanted.any():
@@ -253,7 +216,7 @@ class _Work:
         landsat = inputs.landsat[:, rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
         with np.errstate(invalid="ignore"):
             residual = np.abs(degrade(np.where(wanted, fused, np.nan)) - landsat).mean(0)
-        out["coherence"][k] = _enlarged(pack(residual))
+        out["coherence"][k] = enlarged(pack(residual))
 
     def _predicted(self, scene: Scene, inputs: Inputs) -> Array:
         """(6, H, W) on the window, from the patches that hold a pixel to be made."""
@@ -262,10 +225,10 @@ class _Work:
         hole = np.asarray(np.isnan(s2).any(axis=0))
         rows, cols = self.frame.inside
         wanted = np.zeros(hole.shape, bool)
-        wanted[rows, cols] = _enlarged(inputs.clear)[rows, cols] == CLEAR
+        wanted[rows, cols] = enlarged(inputs.clear)[rows, cols] == CLEAR
         if any(self.frame.pad):
-            s2, landsat, pan = (_mirrored(a, self.frame.pad, f) for a, f in ((s2, 1), (landsat, 3), (pan, 1.5)))
-            hole, wanted = (_mirrored(a, self.frame.pad, 1) for a in (hole, wanted))
+            s2, landsat, pan = (mirrored(a, self.frame.pad, f) for a, f in ((s2, 1), (landsat, 3), (pan, 1.5)))
+            hole, wanted = (mirrored(a, self.frame.pad, 1) for a in (hole, wanted))
         cuts = [(slice(r, r + patch), slice(c, c + patch)) for r in self.frame.rows for c in self.frame.cols]
         needed = np.array([wanted[cut].any() for cut in cuts])
         holes = np.stack([hole[cut] for cut in cuts])
@@ -316,56 +279,3 @@ class _Work:
             # what hides Landsat's bands hides its pan
             pan[:, ~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
         return Inputs(s2, landsat, pan, age, clear)
-
-
-_loading = threading.Lock()
-_loaded: dict[tuple[Any, ...], Predictor] = {}
-
-
-def predictors(plan: Plan) -> Mapping[bool, Predict]:
-    """The plan's method by whether it takes pan; weights are loaded once a process.
-
-    Raises WeightsError where a weights file is gone or no longer the one of the plan.
-    """
-    if plan.options.method != "network":
-        return {False: _patchwise(plan.options.method)}
-    return {ref.pan: _predictor(ref, plan) for ref in plan.weights}
-
-
-def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
-    options = plan.options
-    key = (ref.sha256, options.device, options.batch, options.threads)
-    with _loading:
-        if key not in _loaded:
-            try:
-                weights = weight_files.load(ref.source)
-            except (ValueError, OSError) as error:
-                raise WeightsError(f"{error} (the plan was made with {ref.sha256[:12]}...)") from error
-            if weights.sha256 != ref.sha256:
-                raise WeightsError(
-                    f"weights {ref.source} are no longer those of the plan (sha256 {weights.sha256[:12]}..., plan "
-                    f"{ref.sha256[:12]}...); nothing was fused. Put them back, or run into another --store"
-                )
-            _loaded[key] = Predictor(weights, device=options.device, batch=options.batch, threads=options.threads)
-        return _loaded[key]
-
-
-def _patchwise(method: str) -> Predict:
-    function = METHODS[method]
-
-    def predict(s2: Array, landsat: Array, pan: Array | None) -> Array:
-        return np.stack([function(a, b, None) for a, b in zip(s2, landsat, strict=True)]) if len(s2) else s2
-
-    return predict
-
-
-def _enlarged(coarse: NDArray[Any]) -> NDArray[Any]:
-    return np.repeat(np.repeat(coarse, RATIO, -2), RATIO, -1)
-
-
-def _mirrored(values: Any, pad: tuple[int, int], factor: float) -> Any:
-    """`values` continued by its mirror image by `pad` 10 m pixels (`factor` of them make one of its own)."""
-    if values is None:
-        return None
-    width = [(0, 0)] * (values.ndim - 2) + [(0, round(p / factor)) for p in pad]
-    return np.pad(values, width, mode="symmetric")

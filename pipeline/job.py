@@ -7,30 +7,28 @@ import json
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pystac
 from distributed import Client
 
-from pipeline import cluster, cube, ledger, logs, pairing, planner, publish, settings
+from pipeline import cluster, cube, ledger, logs, planner, publish, sampling, settings, workers
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Listener, Note, StageDone, StageStarted, silent
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
-from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile
-from pipeline.pairing import Pair
-from pipeline.plan import FORMAT, Plan, fingerprint
+from pipeline.ingest import ingest_fingerprint
+from pipeline.plan import Plan, fingerprint
 from pipeline.request import Request
 from pipeline.store import FUSED, ITEMS, LEDGER, PLAN, Store
 from pipeline.tasks import Failure, map_tiles
 from pipeline.views import Truth
+from pipeline.workers import pairs
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +97,7 @@ def prepare(request: Request, listener: Listener = silent, *, area: Any = None) 
 
 def open_job(store: Store) -> Job:
     """The job whose plan a store holds. Raises StoreError where there is none, or one of another format."""
-    plan, items = _opened(store.url, _stamp(store))
+    plan, items = workers.opened(store.url, workers.stamped(store))
     return Job(plan, store, items)
 
 
@@ -112,8 +110,9 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t))]
     if todo:
         _unfinished(store)
+    where = (store.url, workers.stamped(store))
     _stage("ingest", tiles, todo, listener, lambda: map_tiles(
-        client, "ingest", ingest_one, todo, (store.url, _stamp(store)), resource=_reading(client), listener=listener,
+        client, "ingest", workers.ingest_one, todo, where, resource=_reading(client), listener=listener,
     ))  # fmt: skip
 
 
@@ -131,15 +130,14 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
     listener(Note("pairs", f"{sum(bool(p.references) for p in found)} of {len(found)} Landsat dates have references",
                   [p.as_dict() | {"label": labels[p.landsat]} for p in found]))  # fmt: skip
     kept = radiometry.read(store)
-    sampled = radiometry.sampled(tiles) if plan.options.scene_check else []
+    sampled = sampling.sampled(tiles) if plan.options.scene_check else []
     if kept is not None and kept.fingerprint == identity:
         listener(StageStarted("harmonise", len(sampled), len(sampled)))
         listener(StageDone("harmonise", 0.0, len(sampled), 0))
         return kept
-    count = -(-radiometry.SAMPLE // max(1, len(sampled)))
+    where = (store.url, workers.stamped(store), -(-sampling.SAMPLE // max(1, len(sampled))))
     results = _stage("harmonise", sampled, sampled, listener, lambda: map_tiles(
-        client, "harmonise", sample_one, sampled, (store.url, _stamp(store), count), resource=_reading(client),
-        listener=listener,
+        client, "harmonise", workers.sample_one, sampled, where, resource=_reading(client), listener=listener,
     ))  # fmt: skip
     samples = [samples for _, samples in sorted(results, key=lambda r: r[0])]
     result = radiometry.fit_scenes(plan, samples, identity)
@@ -156,15 +154,15 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     plan, store = job.plan, job.store
     if cube.create_fused(plan, store):
         ledger.clear(store, "fuse")
-    harmonisation = _harmonisation(store, plan)
-    found = pairs(plan, store)
+    fits, found = workers.harmonised(plan, store), pairs(plan, store)
     tiles = list(plan.tiles)
-    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, harmonisation, found))]
+    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found))]
     if todo:
         _unfinished(store)
-    stamp = fingerprint({"harmonisation": harmonisation.fingerprint, "pairs": [p.as_dict() for p in found]})
+    basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found]})
+    where = (store.url, workers.stamped(store), basis)
     _stage("fuse", tiles, todo, listener, lambda: map_tiles(
-        client, "fuse", fuse_one, todo, (store.url, _stamp(store), stamp), resource=cluster.GPU, listener=listener,
+        client, "fuse", workers.fuse_one, todo, where, resource=cluster.GPU, listener=listener,
     ))  # fmt: skip
 
 
@@ -176,11 +174,11 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     from pipeline.fuse import fuse_fingerprint
 
     plan, store = job.plan, job.store
-    harmonisation, found = _harmonisation(store, plan), pairs(plan, store)
+    fits, found = workers.harmonised(plan, store), pairs(plan, store)
     missing = [
         t.name
         for t in plan.tiles
-        if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, harmonisation, found))
+        if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found))
     ]
     if missing:
         raise CubeError(
@@ -236,108 +234,6 @@ def alone(store: Store) -> Iterator[None]:
         if swept:
             log.info("removed %d half-written objects of an earlier run from %s", swept, store.url)
         yield
-
-
-def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
-    """References of all Landsat dates, from the clear counts in the ledger. Raises CubeError where a tile lacks."""
-    counts = []
-    for tile in plan.tiles:
-        record = ledger.read(store, "ingest", tile.name)
-        if record is None:
-            raise CubeError(f"tile {tile.name} is not in the ledger of {store.url}; ingest it first (run again)")
-        counts.append(record.stats["sentinel2"])
-    clear = pairing.clear_fractions(counts)
-    landsat, sentinel2 = ([scene.time for scene in plan.of(sensor)] for sensor in ("landsat8", "sentinel2"))
-    return pairing.pair(landsat, sentinel2, clear, plan.options)
-
-
-def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
-    """The task of a reading worker: ingest_tile on what the store says."""
-    plan, items = _opened(url, stamp)
-    tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return ingest_tile(plan, Store(url), tile, items)
-
-
-def sample_one(row: int, col: int, url: str, stamp: str, count: int) -> tuple[str, dict[int, Any]]:
-    """The task of a reading worker: the pixels on which Landsat is checked."""
-    plan, _ = _opened(url, stamp)
-    tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return tile.name, radiometry.sample_tile(plan, Store(url), tile, count)
-
-
-def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult:
-    """The task of a fusing worker: fuse_tile on what the store says; `basis` names harmonisation and pairs."""
-    from pipeline.fuse import fuse_tile
-
-    plan, _ = _opened(url, stamp)
-    tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return fuse_tile(plan, Store(url), tile, *_basis(url, stamp, basis))
-
-
-@contextmanager
-def _plainly(tile: Tile) -> Iterator[None]:
-    """Log under the tile's name, and let errors go without their causes: those of GDAL cannot be pickled, and Dask
-    would send home a nameless Exception in their place."""
-    with logs.tile(tile.name):
-        try:
-            yield
-        except MarstfnError as error:
-            raise type(error)(str(error)) from None
-        except Exception as error:
-            log.exception("tile %s failed", tile.name)
-            raise MarstfnError(f"{type(error).__name__}: {error} (its traceback is in the log)") from None
-
-
-@lru_cache(maxsize=2)
-def _opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
-    """Plan and items of a store, kept per process; `stamp` changes when the plan does."""
-    store = Store(url)
-    text, items = store.read(PLAN), store.read(ITEMS)
-    if text is None or items is None:
-        raise StoreError(f"{url} holds no {PLAN if text is None else ITEMS}; run the command that makes the plan first")
-    version = _format(text)
-    if version != FORMAT:
-        raise StoreError(
-            f"{store.join(PLAN)} has format version {version!r}, this program reads {FORMAT!r}; nothing was changed "
-            "there. Choose another --store, or go on with the release that wrote it"
-        )
-    try:
-        plan = Plan.model_validate_json(text)
-    except ValueError as error:
-        raise StoreError(f"{store.join(PLAN)} is not a plan: {error}; choose another --store") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pystac warns about hrefs its storage extension cannot parse
-        found = pystac.ItemCollection.from_dict(json.loads(items))
-    return plan, {item.id: item for item in found}
-
-
-@lru_cache(maxsize=2)
-def _basis(url: str, stamp: str, basis: str) -> tuple[Harmonisation, tuple[Pair, ...]]:
-    plan, store = _opened(url, stamp)[0], Store(url)
-    return _harmonisation(store, plan), pairs(plan, store)
-
-
-def _format(text: bytes) -> Any:
-    try:
-        return json.loads(text).get("format")
-    except (ValueError, AttributeError):
-        return None
-
-
-def _stamp(store: Store) -> str:
-    text = store.read(PLAN)
-    return fingerprint((text or b"").decode(errors="replace"))
-
-
-def _harmonisation(store: Store, plan: Plan) -> Harmonisation:
-    found = radiometry.read(store)
-    identity = harmonise_fingerprint(plan, [ingest_fingerprint(plan, t) for t in plan.tiles])
-    if found is None or found.fingerprint != identity:
-        raise CubeError(f"{store.join(radiometry.NAME)} is missing or of other inputs; run the harmonise stage first")
-    return found
 
 
 def _reading(client: Client) -> str:

@@ -156,7 +156,7 @@ def tile_objects(plan: Plan, stage: ledger.Stage, tile: Tile) -> tuple[str, ...]
 def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]:
     """What each tile's record must say it was made from; that of `fuse` is None where its basis is gone, and told."""
     from pipeline.fuse import fuse_fingerprint  # brings torch, so not before it is needed
-    from pipeline.job import pairs
+    from pipeline.workers import pairs
 
     tiles = list(plan.tiles)
     expected: dict[tuple[str, str], str | None] = {("ingest", t.name): ingest_fingerprint(plan, t) for t in tiles}

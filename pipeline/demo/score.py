@@ -19,7 +19,7 @@ from marstfn.bands import BANDS, RATIO
 from marstfn.baselines import upsample
 from marstfn.metrics import fill_empty, psnr, rmse, ssim
 from marstfn.simulate import Simulation
-from pipeline import cube, job
+from pipeline import cube, job, workers
 from pipeline import harmonise as radiometry
 from pipeline.cube import CLEAR, unpack
 from pipeline.demo.products import FALSE_NORTHING
@@ -111,7 +111,7 @@ def score(store: Store, simulation: Simulation) -> tuple[Row, ...]:
     if harmonisation is None:
         raise CubeError(f"{store.join(radiometry.NAME)} is missing, so the run is not complete; run it again")
     reader = _Reader(plan, store, simulation, harmonisation)
-    return tuple(reader.row(pair) for pair in job.pairs(plan, store))
+    return tuple(reader.row(pair) for pair in workers.pairs(plan, store))
 
 
 def means(rows: Sequence[Row]) -> dict[str, Score]:

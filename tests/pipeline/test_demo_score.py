@@ -12,7 +12,7 @@ import xarray as xr
 
 from marstfn.bands import BANDS
 from marstfn.simulate import Simulation
-from pipeline import cube, harmonise, job
+from pipeline import cube, harmonise, job, sampling, workers
 from pipeline.demo import score
 from pipeline.demo.score import Row, Score
 from pipeline.errors import CubeError, PlanError
@@ -113,10 +113,10 @@ def finished(season: Served, tmp_path_factory: pytest.TempPathFactory) -> Store:
     for tile in tiles:
         ingest_tile(plan, store, tile, made.items)
     identity = harmonise.harmonise_fingerprint(plan, [ingest_fingerprint(plan, tile) for tile in tiles])
-    fits = harmonise.fit_scenes(plan, [harmonise.sample_tile(plan, store, tile, 1500) for tile in tiles], identity)
+    fits = harmonise.fit_scenes(plan, [sampling.sample_tile(plan, store, tile, 1500) for tile in tiles], identity)
     harmonise.write(store, fits)
     cube.create_fused(plan, store)
-    pairs = job.pairs(plan, store)
+    pairs = workers.pairs(plan, store)
     for tile in tiles:
         fuse_tile(plan, store, tile, fits, pairs)
     return store

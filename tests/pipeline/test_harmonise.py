@@ -11,8 +11,10 @@ from marstfn.bands import BANDS
 from pipeline import cube, harmonise
 from pipeline.errors import CubeError
 from pipeline.grid import Grid
-from pipeline.harmonise import LEAST_PIXELS, Fit, Harmonisation, fit_scenes, line, sample_tile
+from pipeline.harmonise import Fit, Harmonisation, fit_scenes
+from pipeline.lines import LEAST_PIXELS, line
 from pipeline.plan import Options, Plan, Scene
+from pipeline.sampling import sample_tile
 from pipeline.store import INPUTS, Store
 
 START = datetime(2023, 5, 1, 2, 50, tzinfo=UTC)

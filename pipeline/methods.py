@@ -1,0 +1,67 @@
+"""What a plan fuses with: trained networks, loaded once a process, or a baseline; all of one form."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marstfn import weights as weight_files
+from marstfn.baselines import METHODS
+from marstfn.predict import Predict, Predictor
+from pipeline.errors import WeightsError
+from pipeline.plan import Plan, WeightsRef
+
+Array = NDArray[np.float32]
+
+BASELINE_PATCH = 60
+"""Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
+
+
+def patch_side(plan: Plan) -> int:
+    """Side of the model window in 10 m pixels."""
+    return plan.weights[0].patch if plan.weights else BASELINE_PATCH
+
+
+_loading = threading.Lock()
+_loaded: dict[tuple[Any, ...], Predictor] = {}
+
+
+def predictors(plan: Plan) -> Mapping[bool, Predict]:
+    """The plan's method by whether it takes pan; weights are loaded once a process.
+
+    Raises WeightsError where a weights file is gone or no longer the one of the plan.
+    """
+    if plan.options.method != "network":
+        return {False: _patchwise(plan.options.method)}
+    return {ref.pan: _predictor(ref, plan) for ref in plan.weights}
+
+
+def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
+    options = plan.options
+    key = (ref.sha256, options.device, options.batch, options.threads)
+    with _loading:
+        if key not in _loaded:
+            try:
+                weights = weight_files.load(ref.source)
+            except (ValueError, OSError) as error:
+                raise WeightsError(f"{error} (the plan was made with {ref.sha256[:12]}...)") from error
+            if weights.sha256 != ref.sha256:
+                raise WeightsError(
+                    f"weights {ref.source} are no longer those of the plan (sha256 {weights.sha256[:12]}..., plan "
+                    f"{ref.sha256[:12]}...); nothing was fused. Put them back, or run into another --store"
+                )
+            _loaded[key] = Predictor(weights, device=options.device, batch=options.batch, threads=options.threads)
+        return _loaded[key]
+
+
+def _patchwise(method: str) -> Predict:
+    function = METHODS[method]
+
+    def predict(s2: Array, landsat: Array, pan: Array | None) -> Array:
+        return np.stack([function(a, b, None) for a, b in zip(s2, landsat, strict=True)]) if len(s2) else s2
+
+    return predict

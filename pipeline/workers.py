@@ -1,0 +1,133 @@
+"""What workers are asked to do: one tile of one stage, from what the store says and nothing else.
+
+Plan and items are read from the store once a process; what travels is a tile's place and a few words. Imports no torch:
+a worker that only reads has no use for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import pystac
+
+from pipeline import harmonise as radiometry
+from pipeline import ledger, logs, pairing, sampling
+from pipeline.errors import CubeError, MarstfnError, StoreError
+from pipeline.grid import Tile
+from pipeline.harmonise import Harmonisation, harmonise_fingerprint
+from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile
+from pipeline.pairing import Pair
+from pipeline.plan import FORMAT, Plan, fingerprint
+from pipeline.store import ITEMS, PLAN, Store
+
+log = logging.getLogger(__name__)
+
+
+def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
+    """References of all Landsat dates, from the clear counts in the ledger. Raises CubeError where a tile lacks."""
+    counts = []
+    for tile in plan.tiles:
+        record = ledger.read(store, "ingest", tile.name)
+        if record is None:
+            raise CubeError(f"tile {tile.name} is not in the ledger of {store.url}; ingest it first (run again)")
+        counts.append(record.stats["sentinel2"])
+    clear = pairing.clear_fractions(counts)
+    landsat, sentinel2 = ([scene.time for scene in plan.of(sensor)] for sensor in ("landsat8", "sentinel2"))
+    return pairing.pair(landsat, sentinel2, clear, plan.options)
+
+
+def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
+    """The task of a reading worker: ingest_tile on what the store says."""
+    plan, items = opened(url, stamp)
+    tile = plan.grid.tile(row, col)
+    with _plainly(tile):
+        return ingest_tile(plan, Store(url), tile, items)
+
+
+def sample_one(row: int, col: int, url: str, stamp: str, count: int) -> tuple[str, dict[int, Any]]:
+    """The task of a reading worker: the pixels on which Landsat is checked."""
+    plan, _ = opened(url, stamp)
+    tile = plan.grid.tile(row, col)
+    with _plainly(tile):
+        return tile.name, sampling.sample_tile(plan, Store(url), tile, count)
+
+
+def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult:
+    """The task of a fusing worker: fuse_tile on what the store says; `basis` names harmonisation and pairs."""
+    from pipeline.fuse import fuse_tile
+
+    plan, _ = opened(url, stamp)
+    tile = plan.grid.tile(row, col)
+    with _plainly(tile):
+        return fuse_tile(plan, Store(url), tile, *_basis(url, stamp, basis))
+
+
+@contextmanager
+def _plainly(tile: Tile) -> Iterator[None]:
+    """Log under the tile's name, and let errors go without their causes: those of GDAL cannot be pickled, and Dask
+    would send home a nameless Exception in their place."""
+    with logs.tile(tile.name):
+        try:
+            yield
+        except MarstfnError as error:
+            raise type(error)(str(error)) from None
+        except Exception as error:
+            log.exception("tile %s failed", tile.name)
+            raise MarstfnError(f"{type(error).__name__}: {error} (its traceback is in the log)") from None
+
+
+@lru_cache(maxsize=2)
+def opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
+    """Plan and items of a store, kept per process; `stamp` changes when the plan does."""
+    store = Store(url)
+    text, items = store.read(PLAN), store.read(ITEMS)
+    if text is None or items is None:
+        raise StoreError(f"{url} holds no {PLAN if text is None else ITEMS}; run the command that makes the plan first")
+    version = _format(text)
+    if version != FORMAT:
+        raise StoreError(
+            f"{store.join(PLAN)} has format version {version!r}, this program reads {FORMAT!r}; nothing was changed "
+            "there. Choose another --store, or go on with the release that wrote it"
+        )
+    try:
+        plan = Plan.model_validate_json(text)
+    except ValueError as error:
+        raise StoreError(f"{store.join(PLAN)} is not a plan: {error}; choose another --store") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pystac warns about hrefs its storage extension cannot parse
+        found = pystac.ItemCollection.from_dict(json.loads(items))
+    return plan, {item.id: item for item in found}
+
+
+@lru_cache(maxsize=2)
+def _basis(url: str, stamp: str, basis: str) -> tuple[Harmonisation, tuple[Pair, ...]]:
+    plan, store = opened(url, stamp)[0], Store(url)
+    return harmonised(plan, store), pairs(plan, store)
+
+
+def harmonised(plan: Plan, store: Store) -> Harmonisation:
+    """The fits in the store, made from these very inputs. Raises CubeError where there are none."""
+    found = radiometry.read(store)
+    identity = harmonise_fingerprint(plan, [ingest_fingerprint(plan, t) for t in plan.tiles])
+    if found is None or found.fingerprint != identity:
+        raise CubeError(f"{store.join(radiometry.NAME)} is missing or of other inputs; run the harmonise stage first")
+    return found
+
+
+def stamped(store: Store) -> str:
+    """What tells a worker that the plan in the store is not the one it remembers."""
+    text = store.read(PLAN)
+    return fingerprint((text or b"").decode(errors="replace"))
+
+
+def _format(text: bytes) -> Any:
+    try:
+        return json.loads(text).get("format")
+    except (ValueError, AttributeError):
+        return None
