@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,9 +83,21 @@ def _plainly(tile: Tile) -> Iterator[None]:
             raise MarstfnError(f"{type(error).__name__}: {error} (its traceback is in the log)") from None
 
 
-@lru_cache(maxsize=2)
 def opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
-    """Plan and items of a store, kept per process; `stamp` changes when the plan does."""
+    """Plan and items of a store, kept per process; `stamp` changes when the plan does.
+
+    Raises StoreError where one is missing or of another format.
+    """
+    # one thread at a time: pystac fills its table of extensions while it reads, and two readers trip over it
+    with _opening:
+        return _opened(url, stamp)
+
+
+_opening = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
     store = Store(url)
     text, items = store.read(PLAN), store.read(ITEMS)
     if text is None or items is None:
