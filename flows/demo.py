@@ -123,28 +123,28 @@ def prefect_server() -> Iterator[tuple[str, Process]]:
 @contextmanager
 def catalogue(scenes: Path, aoi: Path, store: Store, display: Display) -> Iterator[str]:
     """Serve the scenes, at the address an earlier demo knows them by; where that cannot be gone on with, anew."""
-    begun = store.local is not None and store.local.is_dir()
-    port = earlier_port(aoi, store) if begun else None
-    if begun and port is None and store.local is not None:
-        display.say("the earlier demo was made otherwise, or its port is taken: fusing anew")
-        shutil.rmtree(store.local)
-    with serve(scenes, port=port or 0) as server:
+    port, why = 0, ""
+    if store.local is not None and store.local.is_dir():
+        port, why = earlier_port(aoi, store)
+        if why:
+            display.say(f"fusing anew, for {why}")
+            shutil.rmtree(store.local)
+    with serve(scenes, port=port) as server:
         yield server.url
 
 
-def earlier_port(aoi: Path, store: Store) -> int | None:
-    """The port of the catalogue that an earlier demo's plan names, if this demo may go on with that plan."""
+def earlier_port(aoi: Path, store: Store) -> tuple[int, str]:
+    """The port of the catalogue that an earlier demo's plan names, or why this demo cannot go on with that plan."""
     try:
-        text = store.read(PLAN)
-        if text is None:
-            return None
-        plan = Plan.model_validate_json(text)
-        port = urlsplit(plan.catalog.partition("@")[2]).port
+        plan = Plan.model_validate_json(store.read(PLAN) or b"")
         asked = requests.make(aoi=str(aoi), store=store.url, **asked_for(plan.catalog))
-        same = not planner.contradictions(plan, asked, planner.read_area(asked))
+        differing = planner.contradictions(plan, asked, planner.read_area(asked))
     except (ValueError, MarstfnError):
-        return None
-    return port if same and port and services.free(port) else None
+        return 0, "what is there was not made by this version"
+    port = urlsplit(plan.catalog.partition("@")[2]).port or 0
+    if differing:
+        return 0, f"the earlier demo was made otherwise ({differing[0]})"
+    return (port, "") if port and services.free(port) else (0, f"port {port} of its catalogue is taken")
 
 
 def asked_for(catalog: str) -> dict[str, Any]:
