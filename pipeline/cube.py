@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
-from zarr.codecs import BloscCodec
 
 from marstfn.bands import BANDS, COARSE, FINE, PAN, PAN_RES
+from pipeline.encoding import AGE, RESIDUAL, flags, identity, reflectance
+from pipeline.encoding import CLEAR as CLEAR
+from pipeline.encoding import FILL as FILL
+from pipeline.encoding import FUSED_PIXEL as FUSED_PIXEL
+from pipeline.encoding import FUSED_SOURCE as FUSED_SOURCE
+from pipeline.encoding import HIDDEN as HIDDEN
+from pipeline.encoding import MASKED as MASKED
+from pipeline.encoding import NOTHING as NOTHING
+from pipeline.encoding import OBSERVED as OBSERVED
+from pipeline.encoding import OBSERVED_SOURCE as OBSERVED_SOURCE
+from pipeline.encoding import RADIOMETRY as RADIOMETRY
+from pipeline.encoding import SCALE as SCALE
+from pipeline.encoding import UPSAMPLED as UPSAMPLED
+from pipeline.encoding import fused_attrs as fused_attrs
+from pipeline.encoding import pack as pack
+from pipeline.encoding import unpack as unpack
 from pipeline.errors import CubeError, StoreError
-from pipeline.grid import Grid, Window
+from pipeline.grid import Window
+from pipeline.layers import consolidate, coordinates, layer
 from pipeline.plan import FORMAT, Plan, Scene
 from pipeline.store import FUSED, INPUTS, Store
-
-FILL = -9999
-"""Stored where nothing is known; decodes to NaN."""
-SCALE = 1e-4
-"""Reflectance of one stored unit."""
-NOTHING, CLEAR, MASKED = 0, 1, 2
-"""Values of `clear` in the inputs."""
-OBSERVED, FUSED_PIXEL, UPSAMPLED, HIDDEN = 1, 2, 3, 4
-"""Values of `quality` in the fused cube besides NOTHING."""
-FUSED_SOURCE, OBSERVED_SOURCE = "landsat-8 fused", "sentinel-2 observed"
-RADIOMETRY = "Sentinel-2 MSI"
-"""The one radiometric frame of all reflectance in the fused cube."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +86,6 @@ def times(scenes: Sequence[Scene]) -> tuple[datetime, ...]:
     return tuple(out)
 
 
-def pack(reflectance: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
-    """Reflectance (NaN = nothing) as int16 in units of 1e-4, rounded to nearest, clipped to -0.9998..3.2767."""
-    scaled = np.rint(reflectance / np.float32(SCALE))
-    np.clip(scaled, FILL + 1, np.iinfo(np.int16).max, out=scaled)
-    return np.where(np.isnan(scaled), np.float32(FILL), scaled).astype(np.int16)
-
-
-def unpack(stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    """int16 in units of 1e-4 as float32 reflectance, NaN where it is the fill value."""
-    out = stored.astype(np.float32) * np.float32(SCALE)
-    out[stored == FILL] = np.nan
-    return out
-
-
 def create_inputs(plan: Plan, store: Store) -> bool:
     """Write the empty input cube, or find the plan's own there; True where it was made anew.
 
@@ -108,19 +93,19 @@ def create_inputs(plan: Plan, store: Store) -> bool:
     """
     if _holds(plan, store, INPUTS):
         return False
-    root = _root(store, INPUTS, {**_identity(plan), "title": f"Inputs of {plan.name} {plan.year}"})
+    root = _root(store, INPUTS, {**identity(plan), "title": f"Inputs of {plan.name} {plan.year}"})
     for group in groups(plan):
         scenes = group_scenes(plan, group)
         node = root.create_group(group.name)
-        _coordinates(node, plan.grid.geobox(group.resolution), scenes)
+        coordinates(node, plan.grid.geobox(group.resolution), times(scenes))
         side = plan.grid.tile_px * FINE // group.resolution
         shape = (len(scenes), *plan.grid.shape(group.resolution))
         shard = (block_length(len(scenes), plan.options.time_shard), side, side)
         for band in group.bands:
-            _array(node, band, shape, shard, (1, side, side), "int16", FILL, _reflectance_attrs(band))
+            layer(node, band, shape, shard, (1, side, side), "int16", FILL, reflectance(band))
         if group.masked:
-            _array(node, "clear", shape, shard, (1, side, side), "uint8", NOTHING, _flags("nothing", "clear", "masked"))
-    _consolidate(root)
+            layer(node, "clear", shape, shard, (1, side, side), "uint8", NOTHING, flags("nothing", "clear", "masked"))
+    consolidate(root)
     return True
 
 
@@ -134,59 +119,18 @@ def create_fused(plan: Plan, store: Store, versions: dict[str, str] | None = Non
     root = _root(store, FUSED, fused_attrs(plan, versions or {}))
     scenes, side = plan.scenes, plan.grid.tile_px
     sources = [FUSED_SOURCE if s.sensor == "landsat8" else OBSERVED_SOURCE for s in scenes]
-    _coordinates(root, plan.grid.geobox(FINE), scenes, sources)
+    coordinates(root, plan.grid.geobox(FINE), times(scenes), sources)
     shape = (len(scenes), *plan.grid.shape(FINE))
     step = block_length(len(scenes), plan.options.time_shard)
     shard, chunk = (step, side, side), (step, inner_side(side), inner_side(side))
     for band in BANDS:
-        _array(root, band, shape, shard, chunk, "int16", FILL, _reflectance_attrs(band))
+        layer(root, band, shape, shard, chunk, "int16", FILL, reflectance(band))
     meanings = ("nothing", "observed", "fused", "landsat_upsampled", "masked")
-    _array(root, "quality", shape, shard, chunk, "uint8", NOTHING, _flags(*meanings))
-    # `day`, not `days`: xarray would turn the latter into time spans, and people want numbers
-    age = {
-        "_FillValue": FILL,
-        "units": "day",
-        "long_name": "Landsat day minus the day of the Sentinel-2 reference",
-    }
-    _array(root, "reference_age", shape, shard, chunk, "int16", FILL, age)
-    residual = {
-        "_FillValue": FILL,
-        "scale_factor": SCALE,
-        "units": "1",
-        "long_name": "|fused averaged over the 30 m pixel - Landsat|, mean of the bands",
-    }
-    _array(root, "coherence", shape, shard, chunk, "int16", FILL, residual)
-    _consolidate(root)
+    layer(root, "quality", shape, shard, chunk, "uint8", NOTHING, flags(*meanings))
+    layer(root, "reference_age", shape, shard, chunk, "int16", FILL, AGE)
+    layer(root, "coherence", shape, shard, chunk, "int16", FILL, RESIDUAL)
+    consolidate(root)
     return True
-
-
-def fused_attrs(plan: Plan, versions: dict[str, str]) -> dict[str, Any]:
-    """Attributes of the fused cube: what another run needs to repeat it, and whom to credit."""
-    box = plan.grid.geobox(FINE).boundingbox
-    lon_lat = plan.grid.geobox(FINE).geographic_extent.boundingbox
-    ids = [i for scene in plan.scenes for i in (*scene.items, *scene.pan_items)]
-    return {
-        **_identity(plan),
-        "Conventions": "CF-1.11",
-        "title": f"Reflectance at 10 m, {plan.name} {plan.year}, Landsat 8 and Sentinel-2 fused",
-        "radiometry": RADIOMETRY,
-        "method": plan.options.method,
-        "credits": f"Contains modified Copernicus Sentinel data [{plan.year}]. "
-        "Landsat-8 image courtesy of the U.S. Geological Survey",
-        "simulated": "true" if plan.simulated else "false",
-        "catalog": plan.catalog,
-        "weights_sha256": [w.sha256 for w in plan.weights],
-        "item_ids": ids,
-        "versions": {**plan.versions, "marstfn": importlib.metadata.version("marstfn"), **versions},
-        "bounds": [box.left, box.bottom, box.right, box.top],
-        "crs": f"EPSG:{plan.grid.epsg}",
-        "geospatial_lon_min": lon_lat.left,
-        "geospatial_lat_min": lon_lat.bottom,
-        "geospatial_lon_max": lon_lat.right,
-        "geospatial_lat_max": lon_lat.top,
-        "year": plan.year,
-        "status": "in progress",
-    }
 
 
 def set_status(store: Store, status: str) -> None:
@@ -255,15 +199,6 @@ def inner_side(tile_px: int) -> int:
     return max(d for d in range(1, 61) if tile_px % d == 0)
 
 
-def block_bytes(plan: Plan, grid: Grid) -> int:
-    """Bytes of one time block of one tile of the output, all variables."""
-    return block_length(len(plan.scenes), plan.options.time_shard) * grid.tile_px**2 * (2 * len(BANDS) + 5)
-
-
-def _identity(plan: Plan) -> dict[str, Any]:
-    return {"format_version": FORMAT, "plan_fingerprint": plan.fingerprint}
-
-
 def _holds(plan: Plan, store: Store, name: str) -> bool:
     try:
         group = zarr.open_group(store.zarr(name), mode="r")
@@ -292,82 +227,3 @@ def _root(store: Store, name: str, attrs: dict[str, Any]) -> zarr.Group:
         ) from error
 
 
-def _array(
-    node: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    shard: tuple[int, ...],
-    chunk: tuple[int, ...],
-    dtype: str,
-    fill: int,
-    attrs: dict[str, Any],
-) -> None:
-    where = "source spatial_ref" if "source" in node else "spatial_ref"
-    node.create_array(
-        name,
-        shape=shape,
-        shards=shard,
-        chunks=chunk,
-        dtype=dtype,
-        fill_value=fill,
-        compressors=[BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")],
-        filters=None,
-        dimension_names=("time", "y", "x"),
-        attributes={**attrs, "grid_mapping": "spatial_ref", "coordinates": where},
-    )
-
-
-def _coordinates(node: zarr.Group, box: GeoBox, scenes: Sequence[Scene], sources: Sequence[str] | None = None) -> None:
-    stamps = np.array([np.datetime64(t.replace(tzinfo=None), "us") for t in times(scenes)]).astype(np.int64)
-    attrs = {
-        "standard_name": "time",
-        "long_name": "acquisition time (UTC)",
-        "units": "microseconds since 1970-01-01 00:00:00",
-        "calendar": "proleptic_gregorian",
-    }
-    _coordinate(node, "time", ("time",), stamps, attrs)
-    if sources is not None:
-        values = np.array(list(sources), dtype=object)
-        target = node.create_array(
-            "source",
-            shape=values.shape,
-            chunks=values.shape,
-            dtype=str,
-            dimension_names=("time",),
-            attributes={"long_name": "where the pixels of a date come from"},
-        )
-        target[:] = values
-    for name, coord in xr_coords(box).items():
-        extra = {"standard_name": f"projection_{name}_coordinate"} if name in ("x", "y") else {}
-        attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in coord.attrs.items()}
-        _coordinate(node, str(name), tuple(str(d) for d in coord.dims), np.asarray(coord.values), {**attrs, **extra})
-
-
-def _coordinate(
-    node: zarr.Group, name: str, dims: tuple[str, ...], values: NDArray[Any], attrs: dict[str, Any]
-) -> None:
-    target = node.create_array(
-        name, shape=values.shape, chunks=values.shape, dtype=values.dtype, dimension_names=dims, attributes=attrs
-    )
-    target[...] = values
-
-
-def _consolidate(root: zarr.Group) -> None:
-    """One file with all metadata, so that opening is silent and fast; workers never touch metadata after this."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        zarr.consolidate_metadata(root.store)
-
-
-def _reflectance_attrs(band: str) -> dict[str, Any]:
-    return {
-        "_FillValue": FILL,
-        "scale_factor": SCALE,
-        "units": "1",
-        "standard_name": "surface_bidirectional_reflectance" if band != PAN else "toa_bidirectional_reflectance",
-        "long_name": f"{band} reflectance",
-    }
-
-
-def _flags(*meanings: str) -> dict[str, Any]:
-    return {"flag_values": list(range(len(meanings))), "flag_meanings": " ".join(meanings)}

@@ -104,7 +104,7 @@ def test_times_are_strictly_increasing_and_out_of_order_is_an_error():
 
 def test_a_template_left_half_made_is_made_again(tmp_path, monkeypatch):
     store, plan = Store(str(tmp_path)), make_plan()
-    monkeypatch.setattr(cube, "_consolidate", lambda root: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(cube, "consolidate", lambda root: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         cube.create_fused(plan, store)
     monkeypatch.undo()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401 - the accessor
 import xarray as xr
+import zarr
 from odc.geo.xr import ODCExtension  # noqa: F401 - the accessor
 
 from marstfn.bands import BANDS
@@ -393,11 +394,10 @@ def test_another_plans_cube_is_left_alone(tmp_path):
     assert sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.is_file()) == before
 
 
-def test_another_format_version_is_refused_on_open_and_on_resume(tmp_path, monkeypatch):
+def test_another_format_version_is_refused_on_open_and_on_resume(tmp_path):
     store = Store(str(tmp_path))
-    monkeypatch.setattr(cube, "FORMAT", "0")
     cube.create_fused(make_plan(), store)
-    monkeypatch.undo()
+    zarr.open_group(store.zarr(FUSED), mode="r+").attrs["format_version"] = "0"
     with pytest.raises(CubeError, match=r"format version '0'.*reads '1'"):
         cube.open_cube(str(tmp_path / "fused.zarr"))
     with pytest.raises(StoreError, match=r"format version '0'.*--store"):
