@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
+from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from flows.commands.jobs import finished
 from flows.session import new_run
 from pipeline import request as requests
 from pipeline.errors import MarstfnError
-from pipeline.events import Event, Listener, Note
+from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileFailed
 from pipeline.views import Truth
 
 
@@ -106,8 +107,7 @@ def fuse_year(
     board, companion = Board(), _companion.get()
 
     def listener(event: Event) -> None:
-        if isinstance(event, Note) and event.kind in ("dashboard", "warning", "store"):
-            logger.info("%s: %s", event.kind, event.text)
+        _tell(logger, event)
         board(event)
         if companion is not None:
             companion.listener(event)
@@ -144,6 +144,23 @@ def fuse_year(
     for line in finished(done):
         logger.info(line)
     return done.cube
+
+
+def _tell(logger: Logger | LoggerAdapter[Any], event: Event) -> None:
+    """What a reader of the run's log on the Prefect page wants to know."""
+    match event:
+        case StageStarted():
+            logger.info("%s: %d tiles, %d of them done before", event.stage, event.total, event.skipped)
+        case TileFailed():
+            logger.error("%s: tile %s failed: %s", event.stage, event.tile, event.error)
+        case StageDone():
+            logger.info("%s: %d done, %d failed, %.0f s", event.stage, event.done, event.failed, event.seconds)
+        case Note(kind="warning"):
+            logger.warning(event.text)
+        case Note(kind="dashboard" | "store" | "log"):
+            logger.info("%s: %s", event.kind, event.text)
+        case Note(kind="plan" | "catalog" | "pairs"):
+            logger.info(event.text)
 
 
 def _step(name: str, stage: Callable[[], Any]) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -65,9 +67,12 @@ def work(
         hear(Note("log", str(path)))
         try:
             log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
-            with cluster.connect(
-                request.scheduler, device=made.plan.options.device, defaults=settings.load()
-            ) as client:
+            with ExitStack() as started:
+                connected = cluster.connect(
+                    request.scheduler, device=made.plan.options.device, defaults=settings.load()
+                )
+                with _interrupts_held():
+                    client = started.enter_context(connected)
                 logs.forward(client)
                 hear(Note("dashboard", client.dashboard_link))
                 step("ingest", lambda: job.ingest(made, client, hear))
@@ -85,6 +90,18 @@ def work(
             raise
         log.info("cube: %s", summary.cube)
     return summary
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end of this context, and for ever in processes started within it: a terminal sends it to
+    all of them, but it is this one that ends the others, without their tracebacks."""
+    resource_tracker.ensure_running()  # it would let interrupts through again in the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prepared(request: Request, listener: Listener) -> Job:
