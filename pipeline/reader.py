@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,8 @@ TOLERANCE = 1e-6
 """Pixels by which GDAL may approximate a reprojection; its own 0.125 makes tiles differ from the whole."""
 PASTE = 1e-3
 """Pixels of shift below which a source lies on the lattice and is copied as it is."""
+
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 Kind = Literal["nearest", "bilinear", "cubic"]
 
@@ -196,7 +199,8 @@ def _reason(error: BaseException) -> str:
     text = str(error)
     if cause is not None and str(cause) not in text:
         text = f"{text} ({cause})"
-    return " ".join(text.split())
+    # GDAL names the address it opened, and that one is signed
+    return " ".join(_QUERY.sub(r"\1", text).split())
 
 
 class _Pool(ThreadPoolExecutor):

@@ -10,6 +10,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import rasterio.errors
 import rasterio.warp
 from affine import Affine
 from rasterio.enums import Resampling
@@ -374,6 +375,36 @@ def test_a_bad_asset_is_named_and_leaves_no_record(fault, tmp_path, monkeypatch)
         ingest_tile(plan, store, plan.grid.tile(0, 0), s.items)
     assert "plan anew" in str(caught.value)
     assert ledger.read(store, "ingest", "r000c000") is None
+
+
+def test_a_signature_reaches_no_error(tmp_path, monkeypatch):
+    """Hrefs are signed at the last moment, anew for each attempt, and what GDAL says of them is told without it."""
+    monkeypatch.setattr("pipeline.reader.PAUSE", 0.01)
+    signed: list[str] = []
+
+    def refuse(href: str, **_: object) -> None:
+        raise rasterio.errors.RasterioIOError(f"'/vsicurl/{href}' does not exist in the file system")
+
+    def sign(self: object, href: str) -> str:
+        signed.append(href)
+        return f"https://some.blob.core.windows.net/L0/blue.tif?sig=SECRET{len(signed)}&se=2026"
+
+    monkeypatch.setattr("pipeline.profiles.Profile.sign", sign)
+    monkeypatch.setattr("pipeline.reader.rasterio.open", refuse)
+    s = Scenery(tmp_path / "in", NORTH)
+    s.folder.mkdir()
+    s.item("L0", "landsat-c2-l2")
+    for key in (*BANDS, "qa_pixel", "qa_radsat"):
+        s.items["L0"].add_asset(key, pystac.Asset(f"https://some.blob.core.windows.net/L0/{key}.tif"))
+    s.radiometry["L0"] = LANDSAT
+    s.scene("landsat8", 0, ("L0",))
+    plan, store = s.plan(), Store(str(tmp_path / "out"))
+    cube.create_inputs(plan, store)
+    with pytest.raises(AssetError, match=r"windows.net/L0/blue.tif' does not exist") as caught:
+        ingest_tile(plan, store, plan.grid.tile(0, 0), s.items)
+    assert "SECRET" not in str(caught.value)
+    assert "?" not in str(caught.value)
+    assert max(signed.count(href) for href in signed) == 3
 
 
 def test_fingerprint_follows_what_shapes_pixels_and_nothing_else(north):
