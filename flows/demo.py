@@ -19,7 +19,7 @@ from rich.console import Console
 from flows import console, processes, services
 from flows.console import Display
 from flows.processes import Process
-from flows.session import out
+from flows.session import activation, out
 from marstfn.simulate import Simulation
 from pipeline import planner
 from pipeline import request as requests
@@ -200,6 +200,7 @@ def next_commands(store: Store) -> list[str]:
     lon, lat = GRID.geobox(10).extent.centroid.to_crs("EPSG:4326").coords[0]
     place = os.path.relpath(store.url)
     return [
+        *activation(),
         f"marstfn verify {place}",
         f"marstfn ndvi {place} --point {lon:.4f},{lat:.4f} --plot ndvi-here.png",
         f"marstfn export {place} tiffs --source fused --bands red green blue",

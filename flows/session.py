@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
@@ -67,3 +69,12 @@ def out(text: str = "") -> None:
     """One line of result on standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def activation() -> list[str]:
+    """What to type first where `marstfn` and `prefect` are not to be found by name: one line or none."""
+    here = Path(sys.executable).parent
+    if all(Path(shutil.which(name) or "").parent == here for name in ("marstfn", "prefect")):
+        return []
+    script = here / "activate"
+    return [f"source {script}" if script.is_file() else f'export PATH="{here}:$PATH"']

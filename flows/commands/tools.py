@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.session import Talk, out, talking
+from flows.session import Talk, activation, out, talking
 
 
 def demo(
@@ -81,7 +81,8 @@ def up(
                 )
         out(f"Prefect page: {state.ui}")
         out(f"logs:         {services.home() / 'logs'}")
-        out("next:         prefect deployment run fuse-year --param aoi=hailar.geojson --watch")
+        for command in (*activation(), "prefect deployment run fuse-year --param aoi=hailar.geojson --watch"):
+            out(f"next:         {command}")
         out("stop:         marstfn down")
 
 
