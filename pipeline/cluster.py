@@ -185,6 +185,3 @@ def _await_workers(client: Client, address: str, patience: float) -> None:
                 f"dask worker {address} --nthreads 1 --resources {GPU}=1"
             )
         time.sleep(0.3)
-
-
-

@@ -225,5 +225,3 @@ def _root(store: Store, name: str, attrs: dict[str, Any]) -> zarr.Group:
         raise StoreError(
             f"cannot create {store.join(name)}: {error}; choose a folder you may write to (--store)"
         ) from error
-
-

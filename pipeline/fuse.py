@@ -171,9 +171,7 @@ class _Work:
         self.spent["write"] += time.perf_counter() - start
         return [[int((day == flag).sum()) for flag in range(HIDDEN + 1)] for day in quality]
 
-    def _observe(
-        self, scenes: Sequence[Scene], out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]
-    ) -> None:
+    def _observe(self, scenes: Sequence[Scene], out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]) -> None:
         """Copy the Sentinel-2 dates of a block: they follow one another on their own axis, too."""
         at = [k for k, scene in enumerate(scenes) if scene.sensor == "sentinel2"]
         if not at:

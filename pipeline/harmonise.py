@@ -115,9 +115,7 @@ def fit_scenes(plan: Plan, samples: Sequence[dict[int, Array]], identity: str) -
     for band in range(len(BANDS)):
         own = [_own(part, band) for part in data]
         columns.append([_drawn(o, part, band, *_year(own)) for o, part in zip(own, data, strict=True)])
-    scenes = tuple(
-        SceneFit(i, label, tuple(column[i] for column in columns)) for i, label in enumerate(labels)
-    )
+    scenes = tuple(SceneFit(i, label, tuple(column[i] for column in columns)) for i, label in enumerate(labels))
     return Harmonisation(identity, plan.options.bandpass, scenes)
 
 
@@ -187,7 +185,15 @@ def _drawn(own: _Own, part: Array, band: int, gain: float, offset: float) -> Fit
     spreads = [round(spread(v, 0.0), 6) for v in (y - x, y - (gain * x + offset))]
     numbers = [round(v, 6) for v in (fitted.gain, fitted.offset, fitted.correlation)]
     return Fit(
-        gain, offset, source, own.reason, numbers[0], numbers[1], numbers[2], fitted.pixels, *spreads  # type: ignore[arg-type]
+        gain,
+        offset,
+        source,
+        own.reason,
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        fitted.pixels,
+        *spreads,  # type: ignore[arg-type]
     )
 
 

@@ -176,9 +176,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     plan, store = job.plan, job.store
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
     missing = [
-        t.name
-        for t in plan.tiles
-        if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found))
+        t.name for t in plan.tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found))
     ]
     if missing:
         raise CubeError(

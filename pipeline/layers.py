@@ -41,9 +41,7 @@ def layer(
     )
 
 
-def coordinates(
-    node: zarr.Group, box: GeoBox, times: Sequence[datetime], sources: Sequence[str] | None = None
-) -> None:
+def coordinates(node: zarr.Group, box: GeoBox, times: Sequence[datetime], sources: Sequence[str] | None = None) -> None:
     """Write time (UTC), y, x, spatial_ref and, where given, source(time)."""
     stamps = np.array([np.datetime64(t.replace(tzinfo=None), "us") for t in times]).astype(np.int64)
     attrs = {
