@@ -70,15 +70,17 @@ class Handler(BaseHTTPRequestHandler):
             if self._fault is None or self._allowed(self._fault):
                 self._serve(request)
         finally:
+            # logged before the client can know: it may ask for the log at once
             self.server.log.add(request, self._status, self._sent, self._since)
+            if self._fault is not None and self._fault.drop:
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
 
     def _allowed(self, fault: Fault) -> bool:
         if fault.latency:
             time.sleep(fault.latency)
         if fault.drop:
             self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
             return False
         if fault.status is not None:
             extra = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
