@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from odc.geo.geom import box
 from rich.console import Console
 
-from flows import console, processes, services
+from flows import console, processes, server
 from flows.console import Display
 from flows.processes import Process
 from flows.session import activation, out
@@ -48,12 +48,12 @@ def demo(folder: Path, display: Display) -> int:
     store = Store(str(folder / f"demo-{YEAR}"))
     display.say("[bold]SIMULATED[/]: no satellite has seen these fields; scenes, clouds and truth are made up")
     with ExitStack() as stack:
-        api, server = stack.enter_context(prefect_server())
+        api, process = stack.enter_context(prefect_server())
         write_scenes(simulation, folder / "scenes", display)
         aoi = write_aoi(folder)
         url = stack.enter_context(catalogue(folder / "scenes", aoi, store, display))
         display.say(f"catalogue: {url} ({products.NOTE.split(':')[0].lower()})")
-        services.await_server(api, server)
+        server.await_answer(api, process)
         cube = run_flow(aoi, f"simulated@{url}", store, simulation, api, display)
     display.say("comparing with the truth")
     rows = score.score(store, simulation)
@@ -106,17 +106,17 @@ def prefect_server() -> Iterator[tuple[str, Process]]:
     """
     home = Path(tempfile.mkdtemp(prefix="marstfn-demo-"))
     token = uuid.uuid4().hex
-    port = services.any_port()
-    env = services.environment(port, token, home / "prefect")
+    port = server.any_port()
+    env = server.environment(port, token, home / "prefect")
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
     ours = {k: v for k, v in env.items() if k.startswith("PREFECT_")}
     os.environ |= ours | {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
-    server = services.start_server(env, home / "server.log", tied=True)
+    process = server.start(env, home / "server.log", tied=True)
     try:
-        yield env["PREFECT_API_URL"], server
+        yield env["PREFECT_API_URL"], process
     finally:
-        processes.stop([server], token)
+        processes.stop([process], token)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -129,8 +129,8 @@ def catalogue(scenes: Path, aoi: Path, store: Store, display: Display) -> Iterat
         if why:
             display.say(f"fusing anew, for {why}")
             shutil.rmtree(store.local)
-    with serve(scenes, port=port) as server:
-        yield server.url
+    with serve(scenes, port=port) as served:
+        yield served.url
 
 
 def earlier_port(aoi: Path, store: Store) -> tuple[int, str]:
@@ -144,7 +144,7 @@ def earlier_port(aoi: Path, store: Store) -> tuple[int, str]:
     port = urlsplit(plan.catalog.partition("@")[2]).port or 0
     if differing:
         return 0, f"the earlier demo was made otherwise ({differing[0]})"
-    return (port, "") if port and services.free(port) else (0, f"port {port} of its catalogue is taken")
+    return (port, "") if port and server.free(port) else (0, f"port {port} of its catalogue is taken")
 
 
 def asked_for(catalog: str) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 # no `from __future__ import annotations` here: Prefect reads the signature's types when the flow is served
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
-from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +104,7 @@ def fuse_year(
         Path or URL of the finished cube.
     """
     logger = get_run_logger()
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
     board, companion = Board(), _companion.get()
 
     def listener(event: Event) -> None:
@@ -146,7 +147,7 @@ def fuse_year(
     return done.cube
 
 
-def _tell(logger: Logger | LoggerAdapter[Any], event: Event) -> None:
+def _tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> None:
     """What a reader of the run's log on the Prefect page wants to know."""
     match event:
         case StageStarted():

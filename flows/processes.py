@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+
+from pipeline.errors import MarstfnError
 
 TOKEN = "MARSTFN_SERVICES"
 """Environment variable all descendants of one `marstfn up` carry: finds those whose parent is gone."""
@@ -20,6 +22,10 @@ TOKEN = "MARSTFN_SERVICES"
 
 _ties: dict[int, subprocess.Popen[bytes]] = {}
 """Holds the pipes of tied processes open."""
+
+
+class ServiceError(MarstfnError):
+    """The local Prefect server or worker cannot be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,26 @@ def stop(processes: Sequence[Process], token: str, grace: float = 10.0) -> int:
             tie.stdin.close()
             tie.wait(5.0)
     return len(family)
+
+
+def wait(done: Callable[[], bool], process: Process, seconds: float, *, ends: bool = False) -> None:
+    """Wait until `done`, at most `seconds` and while `process` lives; with `ends` it may end by itself.
+
+    Raises ServiceError with the end of the process' log.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        if not ends and not process.alive:
+            break
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    else:
+        return
+    raise ServiceError(
+        f"the Prefect {process.name} did not come up; everything was stopped again. "
+        f"The end of its log, {process.log}:\n{tail(process.log)}"
+    )
 
 
 def tail(log: str | Path, lines: int = 15) -> str:

@@ -66,9 +66,9 @@ def removed(text: str, former: str | None) -> str:
     return _checked(text, _with_active(base, former) if active(text) == NAME else base)
 
 
-def without_ours(text: str | None) -> str | None:
-    """`text` as it would be had we never been there; None stays None."""
-    return None if text is None else removed(text, None)
+def without_ours(text: str | None, former: str | None) -> str | None:
+    """`text` as it would be had we never been there, `former` active where ours is; None stays None."""
+    return None if text is None else removed(text, former)
 
 
 def restore(path: Path, before: str | None, after: str) -> None:

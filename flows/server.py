@@ -1,11 +1,18 @@
-"""The few questions and orders `marstfn up` has for a Prefect server, over its API on loopback."""
+"""A Prefect server on loopback: how it is started, and the few questions and orders it is given."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from flows import processes
+from flows.processes import TOKEN, Process
 
 HEARTBEAT = 30
 """Seconds between the heartbeats of a flow run; Prefect allows no less."""
@@ -13,6 +20,41 @@ ZOMBIE = 90
 """Seconds without a heartbeat after which a run counts as crashed: under three heartbeats, healthy runs would."""
 
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+
+
+def environment(port: int, token: str, prefect_home: Path) -> dict[str, str]:
+    """Environment of server and worker: nothing of the user's own Prefect, everything of the user's MARSTFN_... ."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return env | {
+        TOKEN: token,
+        "PWD": str(Path.cwd()),
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the new pages ask a server on the internet for their configuration
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_PLUGINS_ENABLED": "false",  # helpers of the worker import prefect inside a running loop
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_CLI_PROMPT": "false",
+    }
+
+
+def start(env: Mapping[str, str], log: Path, *, tied: bool = False) -> Process:
+    """A Prefect server on loopback at the port that `env` names, not yet awaited; `tied`: ends with this process."""
+    port = env["PREFECT_SERVER_API_PORT"]
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return processes.start("server", command, env=env, cwd=log.parent, log=log, tied=tied)
+
+
+def await_answer(api: str, server: Process) -> None:
+    """Wait until the server answers; the first start makes its database. Raises ServiceError with its log's end."""
+    processes.wait(lambda: healthy(api), server, 180)
 
 
 def online(api: str, pool: str) -> bool:
@@ -68,3 +110,21 @@ def watch_for_zombies(api: str) -> bool:
         ],
     }
     return ask(api, "/automations/", body) is not None
+
+
+def free(port: int) -> bool:
+    """Whether `port` of 127.0.0.1 can be bound."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def any_port() -> int:
+    """A port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -7,26 +7,19 @@ import fcntl
 import json
 import os
 import shutil
-import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flows import processes, profiles
 from flows import server as server_api
-from flows.processes import TOKEN, Process
-from pipeline.errors import MarstfnError
+from flows.processes import Process, ServiceError
 
 POOL = "marstfn"
 DEPLOYMENT = "fuse-year/fuse-year"
 PORT = 4200
 Say = Callable[[str], None]
-
-
-class ServiceError(MarstfnError):
-    """The local Prefect server or worker cannot be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +80,7 @@ def up(*, port: int | None = None, say: Say = lambda text: None) -> State:
         state = load()
         if state is not None and state.running and server_api.healthy(state.api):
             say("server and worker are running already")
-            _activate(state)
-            return state
+            return _activate(state)
         if state is not None:
             say("what was started before is gone or ill: starting afresh")
             _stop(state)
@@ -120,34 +112,36 @@ def down(*, keep: bool = False, say: Say = lambda text: None) -> bool:
 
 
 def _start(port: int | None, old: State | None, say: Say) -> State:
-    port = port or (PORT if free(PORT) else any_port())
-    if not free(port):
+    usual = [old.port, PORT] if old is not None else [PORT]
+    port = port or next((p for p in usual if server_api.free(p)), None) or server_api.any_port()
+    if not server_api.free(port):
         raise ServiceError(f"port {port} of 127.0.0.1 is taken; nothing was started. Choose another (--port)")
     token = uuid.uuid4().hex
-    env = environment(port, token, home() / "prefect")
+    env = server_api.environment(port, token, home() / "prefect")
     logs = home() / "logs"
     cwd = Path.cwd()
     say(f"starting the Prefect server on 127.0.0.1:{port} (the first start makes its database)")
-    server = start_server(env, logs / "server.log")
+    server = server_api.start(env, logs / "server.log")
     started = [server]
     try:
         api = f"http://127.0.0.1:{port}/api"
-        await_server(api, server)
+        server_api.await_answer(api, server)
         say("starting a worker")
         command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")
         started.insert(0, worker)
-        _wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, 60)
+        processes.wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, 60)
         say("deploying fuse-year")
         _deploy(env, logs / "deploy.log")
         if not server_api.watch_for_zombies(api):
             raise ServiceError("the server refused the automation that finds dead runs; everything was stopped again")
-        _wait(lambda: server_api.online(api, POOL), worker, 60)
+        processes.wait(lambda: server_api.online(api, POOL), worker, 60)
         now = profiles.text(profiles.path())
-        before = old.before if old is not None and now == old.after else profiles.without_ours(now)
+        former = profiles.active(old.before or "") if old is not None else None
+        before = old.before if old is not None and now == old.after else profiles.without_ours(now, former)
         after = profiles.added(now or "", _settings(port))
         state = State(port, token, server, worker, str(profiles.path()), before, after)
-        profiles.write(home() / "services.json", json.dumps(asdict(state), indent=1))
+        _save(state)
         profiles.write(Path(state.profiles), after)
     except BaseException:
         processes.stop(started, token)
@@ -157,41 +151,6 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
 
 def _stop(state: State) -> int:
     return processes.stop([state.worker, state.server], state.token)
-
-
-def environment(port: int, token: str, prefect_home: Path) -> dict[str, str]:
-    """Environment of server and worker: nothing of the user's own Prefect, everything of the user's MARSTFN_... ."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    return env | {
-        TOKEN: token,
-        "PWD": str(Path.cwd()),
-        "PREFECT_HOME": str(prefect_home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the new pages ask a server on the internet for their configuration
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_PLUGINS_ENABLED": "false",  # helpers of the worker import prefect inside a running loop
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(server_api.HEARTBEAT),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_CLI_PROMPT": "false",
-    }
-
-
-def start_server(env: Mapping[str, str], log: Path, *, tied: bool = False) -> Process:
-    """A Prefect server on loopback at the port that `env` names, not yet awaited; `tied`: ends with this process."""
-    port = env["PREFECT_SERVER_API_PORT"]
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return processes.start("server", command, env=env, cwd=log.parent, log=log, tied=tied)
-
-
-def await_server(api: str, server: Process) -> None:
-    """Wait until the server answers; the first start makes its database. Raises ServiceError with its log's end."""
-    _wait(lambda: server_api.healthy(api), server, 180)
 
 
 def _settings(port: int) -> dict[str, str]:
@@ -211,7 +170,7 @@ def _deploy(env: Mapping[str, str], log: Path) -> None:
         cwd=home(),
         log=log,
     )
-    _wait(lambda: not process.alive, process, 120, ends=True)
+    processes.wait(lambda: not process.alive, process, 120, ends=True)
     if server_api.ask(env["PREFECT_API_URL"], f"/deployments/name/{DEPLOYMENT}") is None:
         raise ServiceError(
             f"fuse-year could not be deployed; everything was stopped again. The log:\n{processes.tail(log)}"
@@ -224,29 +183,22 @@ def definition() -> Path:
     return next(p for p in (here.parent / "deploy" / "prefect.yaml", here / "prefect.yaml") if p.is_file())
 
 
-def _wait(done: Callable[[], bool], process: Process, seconds: float, *, ends: bool = False) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if not ends and not process.alive:
-            break
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
-    else:
-        return
-    raise ServiceError(
-        f"the Prefect {process.name} did not come up; everything was stopped again. "
-        f"The end of its log, {process.log}:\n{processes.tail(process.log)}"
-    )
-
-
-def _activate(state: State) -> None:
-    """Make our profile active again where the user has switched to another since."""
+def _activate(state: State) -> State:
+    """Make our profile active again where the user has switched to another since: that one comes back in the end."""
     path = Path(state.profiles)
     now = profiles.text(path) or ""
     after = profiles.added(now, _settings(state.port))
-    if after != now:
-        profiles.write(path, after)
+    if after == now:
+        return state
+    former = profiles.active(state.before or "")
+    state = replace(state, before=profiles.removed(now, former), after=after)
+    _save(state)
+    profiles.write(path, after)
+    return state
+
+
+def _save(state: State) -> None:
+    profiles.write(home() / "services.json", json.dumps(asdict(state), indent=1))
 
 
 @contextlib.contextmanager
@@ -260,21 +212,3 @@ def _locked() -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def free(port: int) -> bool:
-    """Whether `port` of 127.0.0.1 can be bound."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def any_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -88,7 +88,6 @@ def work(
         except BaseException as end:
             log.error("interrupted (%s); finished tiles are kept", type(end).__name__)
             raise
-        log.info("cube: %s", summary.cube)
     return summary
 
 

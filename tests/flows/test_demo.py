@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from flows import demo, services
+from flows import demo, server
 from marstfn.simulate import Simulation
 from pipeline import aoi as areas
 from pipeline import job, planner
@@ -59,7 +59,7 @@ def test_an_earlier_demo_is_gone_on_with(tmp_path, season, monkeypatch):
     asked = requests.make(aoi=str(season.aoi), store=store.url, **demo.asked_for(season.catalog))
     job.prepare(asked)
     assert demo.earlier_port(season.aoi, store) == (0, f"port {season.url.rsplit(':', 1)[1]} of its catalogue is taken")
-    monkeypatch.setattr(services, "free", lambda port: True)
+    monkeypatch.setattr(server, "free", lambda port: True)
     assert demo.earlier_port(season.aoi, store) == (int(season.url.rsplit(":", 1)[1]), "")
     monkeypatch.setattr(demo, "YEAR", 2022)
     port, why = demo.earlier_port(season.aoi, store)

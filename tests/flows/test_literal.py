@@ -14,7 +14,7 @@ import psutil
 import pytest
 import xarray as xr
 
-from flows import processes, profiles, server, services
+from flows import processes, profiles, server
 
 pytestmark = pytest.mark.server
 
@@ -67,7 +67,7 @@ def site(tmp_path_factory, season):
     profiles.write(here.profiles, MINE)
     shutil.copy(season.aoi, here.here / "hailar.geojson")
     defaults = {"MARSTFN_CATALOG": season.catalog, "MARSTFN_YEAR": "2023"}
-    port = services.any_port()
+    port = server.any_port()
     begun = here.run(MARSTFN, "up", "--port", str(port), env=defaults)
     try:
         assert begun.returncode == 0, begun.stderr
