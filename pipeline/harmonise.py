@@ -32,13 +32,16 @@ OTHER_SPREAD = (0.02, 0.003)
 """How far one Sentinel-2 date stands off the others: it is no more perfect than Landsat."""
 
 
+Source = Literal["scene", "year", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """One band of one Landsat date: Sentinel-2 = gain * Landsat + offset is what is applied."""
 
     gain: float
     offset: float
-    source: Literal["scene", "year", "none"]
+    source: Source
     """What it comes from: the date's own fit drawn towards the year's, the year's alone, or nothing (gain 1)."""
     reason: str
     """Why the date's own fit was refused; empty if it was not."""
@@ -170,7 +173,8 @@ def _mean(values: Sequence[float], changes: Sequence[float], which: int) -> floa
 
 def _drawn(own: _Own, part: Array, band: int, gain: float, offset: float) -> Fit:
     """A date's fit drawn towards the year's; the year's alone where its own is refused."""
-    fitted, source = own.line, "none" if (gain, offset) == (1.0, 0.0) else "year"
+    fitted = own.line
+    source: Source = "none" if (gain, offset) == (1.0, 0.0) else "year"
     if fitted is not None and not own.reason:
         trust = [s**2 / (s**2 + c) for s, c in zip(SCENE_SPREAD, own.change, strict=True)]
         expected = (gain - 1) * fitted.at + offset
@@ -179,7 +183,7 @@ def _drawn(own: _Own, part: Array, band: int, gain: float, offset: float) -> Fit
         offset, source = shift - (gain - 1) * fitted.at, "scene"
     gain, offset = round(gain, 6), round(offset, 6)
     if fitted is None:
-        return Fit(gain, offset, source, own.reason, pixels=len(part))  # type: ignore[arg-type]
+        return Fit(gain, offset, source, own.reason, pixels=len(part))
     x = part[:, 0, band].astype(np.float64)
     y = between(part[:, 1, band], part[:, 2, band], part[:, 3, 0], part[:, 3, 1])
     spreads = [round(spread(v, 0.0), 6) for v in (y - x, y - (gain * x + offset))]
@@ -193,7 +197,7 @@ def _drawn(own: _Own, part: Array, band: int, gain: float, offset: float) -> Fit
         numbers[1],
         numbers[2],
         fitted.pixels,
-        *spreads,  # type: ignore[arg-type]
+        *spreads,
     )
 
 
