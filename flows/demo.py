@@ -203,7 +203,7 @@ def next_commands(store: Store) -> list[str]:
         *activation(),
         f"marstfn verify {place}",
         f"marstfn ndvi {place} --point {lon:.4f},{lat:.4f} --plot ndvi-here.png",
-        f"marstfn export {place} tiffs --source fused --bands red green blue",
+        f"marstfn export {place} --out tiffs --source fused --bands red green blue",
         "marstfn plan hailar        # the real scenes of the last year, from the Planetary Computer",
         "marstfn up                 # a Prefect server and worker; then:",
         "prefect deployment run fuse-year --param aoi=hailar.geojson --watch",

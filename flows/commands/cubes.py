@@ -101,7 +101,7 @@ def ndvi(
 
 def export(
     cube: str,
-    folder: Path,
+    folder: Annotated[Path, Parameter(name="--out")],
     *,
     dates: Annotated[
         list[str] | None,
@@ -135,8 +135,8 @@ def export(
     For example:
 
     ```
-    marstfn export hailar-2025 tiffs --dates 2025-07-04 2025-07-20
-    marstfn export hailar-2025 tiffs --source fused --bands red nir08 --dtype float32
+    marstfn export hailar-2025 --out tiffs --dates 2025-07-04 2025-07-20
+    marstfn export hailar-2025 --out tiffs --source fused --bands red nir08 --dtype float32
     ```
 
     Args:

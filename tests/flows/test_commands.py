@@ -125,7 +125,7 @@ def test_export(place, finished):
 
     ds = xr.open_zarr(place[0] / "field-2023" / "fused.zarr")
     day = str(ds["time"].values[0])[:10]
-    done = typed(place, "export", "field-2023", "tiffs", "--dates", day, "--bands", "red", "nir08")
+    done = typed(place, "export", "field-2023", "--out", "tiffs", "--dates", day, "--bands", "red", "nir08")
     assert done.returncode == 0, done.stderr
     with rasterio.open(place[0] / done.stdout.split()[0]) as tiff:
         assert tiff.count == 2
