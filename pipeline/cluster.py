@@ -113,7 +113,8 @@ def _embedded(device: str, chosen: Settings) -> Iterator[Client]:
     names = devices(device, chosen.workers)
     limit: Any = MEMORY_LIMIT // (len(names) + 1) if chosen.memory_limit == "auto" else chosen.memory_limit
     common: dict[str, Any] = {"host": LOOPBACK, "memory_limit": limit, "dashboard": False, "config": dict(CONFIG)}
-    common["silence_logs"] = logging.ERROR
+    # what fails in a task comes home with its future; a heartbeat that misses a closing scheduler is no error
+    common["silence_logs"] = logging.CRITICAL
     env = {
         "MALLOC_ARENA_MAX": "2",
         "GDAL_CACHEMAX": "64",
