@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,16 +23,15 @@ from pipeline.cube import (
     MASKED,
     NOTHING,
     OBSERVED,
-    SENTINEL2,
     UPSAMPLED,
     pack,
 )
-from pipeline.days import KEPT, Days
 from pipeline.errors import WeightsError
 from pipeline.frame import enlarged, frame_of, mirrored
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_fingerprint
+from pipeline.inputs import Inputs, Reading
 from pipeline.methods import patch_side, predictors
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
@@ -107,21 +105,8 @@ def fuse_tile(
     return TileResult("fuse", tile.name, seconds, timings)
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a method sees of one Landsat date, on the window; float32 reflectance, NaN = nothing."""
-
-    s2: Array
-    landsat: Array
-    pan: Array | None
-    age: NDArray[np.int16]
-    """Landsat day minus reference day, FILL where there is no reference."""
-    clear: NDArray[np.uint8]
-    """Landsat's own mask, 30 m."""
-
-
 class _Work:
-    """One tile in the making: open arrays, decoded days, time spent."""
+    """One tile in the making: open arrays, time spent."""
 
     def __init__(
         self,
@@ -133,15 +118,12 @@ class _Work:
         predicts: Mapping[bool, Predict],
     ) -> None:
         self.plan, self.store, self.tile = plan, store, tile
-        self.harmonisation, self.pairs, self.predicts = harmonisation, pairs, predicts
+        self.predicts = predicts
         self.frame = frame_of(plan, tile)
         self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
         self.patches = 0
-        self._days = {
-            g.name: Days(store, g, self.frame.window, len(cube.group_scenes(plan, g)), KEPT if g is SENTINEL2 else 1)
-            for g in cube.groups(plan)
-        }
-        self._order = {s.items: i for sensor in ("landsat8", "sentinel2") for i, s in enumerate(plan.of(sensor))}
+        self._reading = Reading(plan, store, self.frame.window, harmonisation, pairs, True in predicts)
+        self._observed = {scene.items: index for index, scene in enumerate(plan.of("sentinel2"))}
         self._out = {name: cube.array(store, FUSED, name, "r+") for name in LAYERS}
 
     def block(self, dates: slice, ahead: ThreadPoolExecutor) -> list[list[int]]:
@@ -152,7 +134,7 @@ class _Work:
         quality = np.zeros(shape, np.uint8)
         landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
         # while one date is in the network the next is read
-        waiting = {k: ahead.submit(self._inputs, scenes[k]) for k in landsat[:1]}
+        waiting = {k: ahead.submit(self._reading.inputs, scenes[k]) for k in landsat[:1]}
         self._observe(scenes, out, quality)
         for k in landsat:
             scene = scenes[k]
@@ -160,7 +142,7 @@ class _Work:
             inputs = waiting.pop(k).result()
             self.spent["read"] += time.perf_counter() - start
             following = [j for j in landsat if j > k][:1]
-            waiting.update({j: ahead.submit(self._inputs, scenes[j]) for j in following})
+            waiting.update({j: ahead.submit(self._reading.inputs, scenes[j]) for j in following})
             start = time.perf_counter()
             self._fuse(scene, inputs, k, out, quality)
             self.spent["predict"] += time.perf_counter() - start
@@ -177,7 +159,7 @@ class _Work:
         if not at:
             return
         start = time.perf_counter()
-        first = self._order[scenes[at[0]].items]
+        first = self._observed[scenes[at[0]].items]
         where = (slice(first, first + len(at)), *self.tile.roi(FINE))
         clear = np.asarray(cube.array(self.store, INPUTS, "sentinel2/clear")[where])
         quality[at] = np.select([clear == CLEAR, clear == MASKED], [OBSERVED, HIDDEN], NOTHING)
@@ -248,32 +230,3 @@ class _Work:
         made = window(sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap)
         height, width = inputs.s2.shape[1:]
         return made[:, :height, :width]
-
-    def _inputs(self, scene: Scene) -> Inputs:
-        index = self._order[scene.items]
-        pair = self.pairs[index]
-        landsat8, sentinel2 = self._days["landsat8"], self._days["sentinel2"]
-        clear = landsat8.clear(index)
-        known = clear == CLEAR
-        shape = self.frame.window.shape(FINE)
-        s2 = np.full((len(BANDS), *shape), np.nan, np.float32)
-        age = np.full(shape, FILL, np.int16)
-        landsat = np.full((len(BANDS), *known.shape), np.nan, np.float32)
-        if known.any():
-            landsat = landsat8.reflectance(index)
-            landsat[:, ~known] = np.nan
-            landsat = self.harmonisation.apply(landsat, index)
-            for day, gap in zip(pair.references, pair.days, strict=True):
-                open_ = age == FILL
-                if not open_.any():
-                    break
-                take = open_ & sentinel2.seen(day)
-                if take.any():
-                    s2[:, take] = sentinel2.values(day)[:, take] * np.float32(cube.SCALE)
-                    age[take] = gap
-        pan = None
-        if scene.pan_items and True in self.predicts:
-            pan = self._days["landsat8_pan"].reflectance(index)
-            # what hides Landsat's bands hides its pan
-            pan[:, ~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
-        return Inputs(s2, landsat, pan, age, clear)
