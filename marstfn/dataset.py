@@ -22,8 +22,9 @@ from scipy.spatial import cKDTree
 
 from marstfn.bands import FINE
 from marstfn.baselines.degrade import Array
-from marstfn.observe import MARGIN, View, blobs, landsat
+from marstfn.observe import MARGIN, View, bilinear20, blobs, landsat
 from marstfn.patches import fill_holes
+from marstfn.reference import Reference
 from marstfn.scenes import MAX_AGE, nearest, scene
 from marstfn.series import Series
 from marstfn.simulate import Simulation, Style
@@ -35,28 +36,42 @@ CLOUD_BLUE = 0.22
 
 @dataclass(frozen=True)
 class Sample:
-    """One patch of side p, float32 reflectance: `s2` (6,p,p), `landsat` (6,p/3,p/3), `pan` (1,2p/3,2p/3), `truth`
-    (6,p,p); `scored` (p,p) bool, False where Landsat saw nothing."""
+    """One patch of side p, float32 reflectance without holes: `nearest` and `between` (6,p,p), the two forms of the
+    reference, and `context` (8,p,p), see `marstfn.reference`; `landsat` (6,p/3,p/3), `pan` (1,2p/3,2p/3), `truth`
+    (6,p,p); `scored` (p,p) bool, False where Landsat saw nothing or the truth is unknown."""
 
-    s2: Array
+    nearest: Array
+    between: Array
+    context: Array
     landsat: Array
     pan: Array
     truth: Array
     scored: NDArray[np.bool_]
 
 
-FIELDS = ("s2", "landsat", "pan", "truth", "scored")
+FIELDS = ("nearest", "between", "context", "landsat", "pan", "truth", "scored")
 
 
-def finish(s2: Array, coarse: Array, pan: Array, truth: Array) -> Sample:
+def finish(reference: Reference, coarse: Array, pan: Array, truth: Array) -> Sample:
     """Round to what the cube stores, note what Landsat saw, fill the holes (NaN) as the pipeline does."""
-    s2, coarse, pan, truth = (
-        np.round(a / SCALE).astype(np.float32) * np.float32(SCALE) for a in (s2, coarse, pan, truth)
+    nearest, between, coarse, pan, truth = (
+        np.round(a / SCALE).astype(np.float32) * np.float32(SCALE)
+        for a in (reference.nearest(), reference.between(), coarse, pan, truth)
     )
     scored = np.repeat(np.repeat(~np.isnan(coarse).any(0), 3, 0), 3, 1) & ~np.isnan(truth).any(0)
-    fine, filled, sharp = fill_holes(s2, coarse, pan)
+    near, _, _ = fill_holes(nearest, coarse)
+    fine, filled, sharp = fill_holes(between, coarse, pan)
     assert sharp is not None
-    return Sample(fine, filled, sharp, np.nan_to_num(truth), scored)
+    return Sample(near, fine, reference.context(), filled, sharp, np.nan_to_num(truth), scored)
+
+
+def observable(truth: Array) -> Array:
+    """(6,H,W) at 10 m -> the same as Sentinel-2 could have shown it: nir08, swir16 and swir22 as means of 20 m pixels,
+    brought to 10 m as the pipeline brings them. What a network is to learn: no observation confirms more."""
+    out = np.array(truth, np.float32)
+    bands, height, width = out[3:].shape
+    out[3:] = bilinear20(out[3:].reshape(bands, height // 2, 2, width // 2, 2).mean((2, 4)))
+    return out
 
 
 def from_simulation(seed: int, patch: int = 60, *, side: int = 180, count: int = 24) -> list[Sample]:
@@ -78,51 +93,74 @@ def from_simulation(seed: int, patch: int = 60, *, side: int = 180, count: int =
         lost = rng.uniform(0, 0.8)
         kept = [a for a in near if rng.random() >= lost]
         view = scene(simulation, passes[k], kept, x0, y0, (side, side), fitted_to=near)
+        truth = observable(view.truth)
         for row in range(0, side - patch + 1, patch):
             for col in range(0, side - patch + 1, patch):
                 fine, coarse, pan = _cuts(row, col, patch)
                 if view.seen[fine].mean() < 0.5 or np.isnan(view.s2[0][fine]).mean() > 0.7:
                     continue
-                cut = (view.s2[:, *fine], view.landsat[:, *coarse], view.pan[:, *pan], view.truth[:, *fine])
-                samples.append(finish(*cut))
+                images = (view.landsat[:, *coarse], view.pan[:, *pan], truth[:, *fine])
+                samples.append(finish(view.reference.cut(*fine), *images))
     return samples
 
 
 def from_series(series: tuple[Series, ...], rng: np.random.Generator, patch: int = 60) -> Sample:
-    """One sample of a real place: two clear dates at most MAX_AGE days apart, or one date and an invented change."""
+    """One sample of a real place: a clear date as the truth, others on either side of it, at most MAX_AGE days away,
+    as references; where the place has no such dates, they are made by inventing change."""
     # the one series with dates close together shows real change: it is drawn most often
     chosen = series[rng.choice(len(series), p=_shares(series))]
-    first, second = _dates(chosen, rng)
-    truth, reference = _crop(chosen.s2[[first, second]], patch, rng)
-    if first == second:
-        reference = invent_change(truth, rng)
-    turns = int(rng.integers(4))
-    truth, reference = (np.rot90(a, turns, (1, 2)) for a in (truth, reference))
-    if rng.random() < 0.5:
-        truth, reference = truth[:, :, ::-1], reference[:, :, ::-1]
-    # the reference has its own registration error; that of real pairs is in them already
-    drift = np.clip(rng.normal(0, 2, 2), -5, 5) / FINE if first == second else np.zeros(2)
-    moved = shift(reference, (0, *drift), order=1, mode="nearest") if drift.any() else reference
+    date, before, after = _dates(chosen, rng)
+    cut = _crop(chosen.s2[[date, *(k for k in (before, after) if k is not None)]], patch, rng)
+    turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+    truth, *others = (np.rot90(a, turns, (1, 2))[:, :, :: -1 if mirrored else 1] for a in cut)
+    days = _distances(chosen, date, before, after, rng)
+    if not others:
+        images = list(invent_change(truth, days, rng))
+        # these have no registration error of their own yet
+        drifts = np.clip(rng.normal(0, 2, (2, 2)), -5, 5) / FINE
+        images = [shift(a, (0, *d), order=1, mode="nearest") for a, d in zip(images, drifts, strict=True)]
+    else:
+        images = [others.pop(0) if k is not None else np.full_like(truth, np.nan) for k in (before, after)]
     coarse, pan = landsat(np.ascontiguousarray(truth), View.draw(rng), rng)
     inner = (slice(None), slice(MARGIN, MARGIN + patch), slice(MARGIN, MARGIN + patch))
-    return finish(_clouded(moved[inner], rng, 0.25), *_coarse_holes(coarse, pan, rng), truth[inner])
+    seen = [_clouded(image[inner], rng, 0.25) for image in images]
+    far = [np.where(np.isnan(a[0]), np.inf, d).astype(np.float32) for a, d in zip(seen, days, strict=True)]
+    reference = Reference(seen[0], seen[1], far[0], far[1])
+    return finish(reference, *_coarse_holes(coarse, pan, rng), truth[inner])
 
 
-def invent_change(image: Array, rng: np.random.Generator) -> Array:
-    """(6, H, W) -> another date of it: parcels of a random mosaic move, some, towards the colour of other ground."""
+def invent_change(image: Array, days: tuple[float, float], rng: np.random.Generator) -> tuple[Array, Array]:
+    """(6, H, W) -> how it may have looked `days` (before, after) away from the date; inf days: not at all (NaN).
+
+    Parcels of a random mosaic drift steadily through the date, as crops grow, and some jump on one side of it towards
+    the colour of other ground, as at harvest.
+    """
     height, width = image.shape[1:]
     points = rng.uniform(0, (height, width), (int(rng.integers(6, 40)), 2))
     grid = np.moveaxis(np.mgrid[:height, :width], 0, -1) + rng.normal(0, 0.3, (height, width, 2))
     parcel = cKDTree(points).query(grid.reshape(-1, 2))[1].reshape(height, width)
-    changed = rng.random(len(points)) < rng.uniform(0.2, 0.9)
-    amount = np.where(changed, rng.uniform(0, 0.7, len(points)), 0.0)
     pixels = image.reshape(len(image), -1)
-    colours = pixels[:, rng.integers(pixels.shape[1], size=len(points))].T
-    season = rng.normal(1, 0.06, (len(image), 1, 1))
-    towards = np.moveaxis(colours[parcel], -1, 0)
-    mixed = image + amount[parcel] * (towards - image)
-    out: Array = np.maximum(mixed * season, 0.001).astype(np.float32)
-    return out
+
+    def colours() -> NDArray[Any]:
+        """Of other ground, one a parcel."""
+        drawn = pixels[:, rng.integers(pixels.shape[1], size=len(points))]
+        return np.asarray(drawn[:, parcel])
+
+    growing = np.where(rng.random(len(points)) < 0.6, rng.uniform(0, 0.5, len(points)), 0)
+    trend = growing[parcel] * (colours() - image)
+    out = []
+    for span, sign in zip(days, (-1, 1), strict=True):
+        if not np.isfinite(span):
+            out.append(np.full_like(image, np.nan))
+            continue
+        share = span / MAX_AGE
+        jumps = rng.random(len(points)) < rng.uniform(0.0, 0.7) * min(1.0, 0.2 + share)
+        amount = np.where(jumps, rng.uniform(0, 0.9, len(points)), 0.0)
+        season = rng.normal(1, 0.05 * np.sqrt(share) + 0.015, (len(image), 1, 1))
+        mixed = image + sign * share * trend
+        mixed = mixed + amount[parcel] * (colours() - mixed)
+        out.append(np.maximum(mixed * season, 0.001).astype(np.float32))
+    return out[0], out[1]
 
 
 def generate(
@@ -209,17 +247,46 @@ def _shares(series: tuple[Series, ...]) -> NDArray[np.float64]:
     return out
 
 
-def _dates(series: Series, rng: np.random.Generator) -> tuple[int, int]:
+def _dates(series: Series, rng: np.random.Generator) -> tuple[int, int | None, int | None]:
+    """The date, one before and one after it (None: none there); both None where change must be invented."""
     count = len(series.s2)
     if count == 1:
-        return 0, 0
-    days = series.days if series.days is not None else np.zeros(count)
-    pairs = [(i, j) for i in range(count) for j in range(count) if i != j and abs(days[i] - days[j]) <= MAX_AGE]
-    first, second = pairs[rng.integers(len(pairs))]
-    return first, second
+        return 0, None, None
+    if series.days is None:
+        # the order of the dates is not known: another one stands on either side
+        first, second = (int(k) for k in rng.permutation(count)[:2])
+        return (first, second, None) if rng.random() < 0.5 else (first, None, second)
+    gaps = series.days[None, :] - series.days[:, None]
+    near = (np.abs(gaps) <= MAX_AGE) & (gaps != 0)
+    date = int(rng.choice(np.flatnonzero(near.any(1))))
+    # a side is at times cloudy for long: the reference lies farther off, or is missing
+    sides: list[int | None] = []
+    for sign in (-1, 1):
+        there = np.flatnonzero(near[date] & (np.sign(gaps[date]) == sign))
+        order = there[np.argsort(np.abs(gaps[date][there]))]
+        place = int(rng.geometric(0.5)) - 1
+        sides.append(int(order[place]) if place < len(order) else None)
+    if sides == [None, None]:
+        closest = int(np.argmin(np.where(near[date], np.abs(gaps[date]), np.inf)))
+        sides[0 if gaps[date][closest] < 0 else 1] = closest
+    return date, sides[0], sides[1]
 
 
-def _crop(dates: Array, patch: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def _distances(
+    series: Series, date: int, before: int | None, after: int | None, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Days to either reference, inf where there is none; drawn where the dates are not known or invented."""
+    drawn = np.minimum(rng.gamma(2, 8, 2).round() + 1, MAX_AGE)
+    if before is None and after is None:
+        lost = rng.random()
+        return (np.inf if lost < 0.15 else float(drawn[0])), (np.inf if lost > 0.85 else float(drawn[1]))
+    known = [k for k in (before, after) if k is not None]
+    days = series.days
+    found = [float(abs(days[k] - days[date])) if days is not None else float(drawn[0]) for k in known]
+    return (found.pop(0) if before is not None else np.inf), (found.pop(0) if after is not None else np.inf)
+
+
+def _crop(dates: Array, patch: int, rng: np.random.Generator) -> Array:
     side = patch + 2 * MARGIN
     height, width = dates.shape[-2:]
     # a small place is mirrored at its edges, so that the patch still has surroundings
@@ -234,7 +301,7 @@ def _crop(dates: Array, patch: int, rng: np.random.Generator) -> tuple[Array, Ar
         # blue this bright is cloud: the truth of a fusion is the ground
         if np.quantile(cut[:, 0], 0.98) < CLOUD_BLUE:
             break
-    return cut[0], cut[1]
+    return cut
 
 
 def _clouded(reference: Array, rng: np.random.Generator, chance: float) -> Array:
@@ -266,5 +333,6 @@ __all__ = [
     "from_simulation",
     "generate",
     "invent_change",
+    "observable",
     "read",
 ]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn import flanders, metrics
-from marstfn.baselines import METHODS, Array, bicubic
+from marstfn.bands import BANDS
+from marstfn.baselines import METHODS, REFERENCE, Array, bicubic
 from marstfn.patches import fill_holes, starts
 from marstfn.predict import Predictor, window
 from marstfn.scenes import Scene, hidden, nearest, scene
@@ -29,8 +30,11 @@ SIDE, BLOCK = 108, 18
 
 OVERLAP = 12
 
-Method = Callable[[Array, Array, Array | None], Array]
-"""s2 (6,H,W), landsat (6,H/3,W/3), pan or None, with holes -> (6,H,W), NaN where it has nothing to say."""
+ALONE = ("copy", "linear")
+"""Methods that are Sentinel-2 and nothing else."""
+
+Method = Callable[[Scene], Array]
+"""A scene with its holes -> (6,H,W), NaN where the method has nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -76,34 +80,46 @@ def held_back(seeds: Iterable[int] = SEEDS, side: int = SIDE) -> list[Scene]:
 
 def network(name: str, *, batch: int = 8, threads: int = 0) -> Method:
     """A weights file or shipped set as a method over whole scenes: patches of its own side, blended."""
+    whole = network_with_doubt(name, batch=batch, threads=threads)
+    return lambda view: whole(view)[: len(BANDS)]
+
+
+def network_with_doubt(name: str, *, batch: int = 8, threads: int = 0) -> Method:
+    """The same with all its channels: a seventh where the weights have uncertainty."""
     predict = Predictor(load(name), batch=batch, threads=threads)
 
-    def method(s2: Array, landsat: Array, pan: Array | None) -> Array:
+    def method(view: Scene) -> Array:
         side = predict.patch
-        rows, cols = (starts(n, side, side - OVERLAP) for n in s2.shape[1:])
-        return window(predict, s2, landsat, pan if predict.pan else None, rows, cols, side, OVERLAP)
+        rows, cols = (starts(n, side, side - OVERLAP) for n in view.truth.shape[1:])
+        s2 = view.reference.between() if predict.context else view.s2
+        context = view.reference.context() if predict.context else None
+        pan = view.pan if predict.pan else None
+        return window(predict, s2, view.landsat, pan, rows, cols, side, OVERLAP, context)
 
     return method
 
 
 def baselines() -> dict[str, Method]:
-    """The free methods as the pipeline runs them: on inputs whose holes are filled, as the network's are. The copied
-    reference alone stays empty where there is none."""
+    """The free methods as the pipeline runs them: on inputs whose holes are filled, as the network's are. Those that
+    are Sentinel-2 alone stay empty where there is none."""
 
-    def with_filled_holes(method: Method) -> Method:
-        def run(s2: Array, landsat: Array, pan: Array | None) -> Array:
-            fine, coarse, _ = fill_holes(s2, landsat)
-            return method(fine, coarse, None)
+    def made(name: str) -> Method:
+        def run(view: Scene) -> Array:
+            s2 = view.s2 if REFERENCE[name] == "nearest" else view.reference.between()
+            if name in ALONE:
+                return METHODS[name](s2, view.landsat, None)
+            fine, coarse, _ = fill_holes(s2, view.landsat)
+            return METHODS[name](fine, coarse, None)
 
         return run
 
-    return {n: m if n == "copy" else with_filled_holes(m) for n, m in METHODS.items()}
+    return {name: made(name) for name in METHODS}
 
 
 def results(scenes: Iterable[Scene], methods: Mapping[str, Method]) -> dict[str, list[Array]]:
     """What each method makes of each scene, (6,H,W) with NaN where it leaves a pixel empty."""
     held = list(scenes)
-    return {name: [np.asarray(f(s.s2, s.landsat, s.pan)) for s in held] for name, f in methods.items()}
+    return {name: [np.asarray(f(s)) for s in held] for name, f in methods.items()}
 
 
 def at_20_m(image: Array) -> Array:

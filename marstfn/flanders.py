@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from marstfn.baselines import Array, degrade
 from marstfn.observe import bilinear20, half_pixel
+from marstfn.reference import Reference
 from marstfn.scenes import Scene
 from marstfn.series import CLEAR, netcdf
 from marstfn.simulate.spectra import OLI_FROM_MSI
@@ -79,10 +80,10 @@ def scenes(place: Place, references: int = 2) -> dict[str, Scene]:
         truth = place.s2[day]
         coarse[:, np.isnan(degrade(truth)).any(0)] = np.nan
         for other in others[:references]:
-            age = np.full(truth.shape[1:], (day - other).days, np.int16)
+            around = Reference.single(place.s2[other], (day - other).days)
             noon = datetime(day.year, day.month, day.day, tzinfo=UTC)
             pan = np.full((1, SIDE * 2 // 3, SIDE * 2 // 3), np.nan, np.float32)
-            found[f"{day} from {other}"] = Scene(noon, place.s2[other], coarse, pan, np.nan_to_num(truth), age)
+            found[f"{day} from {other}"] = Scene(noon, around, coarse, pan, np.nan_to_num(truth))
     return found
 
 

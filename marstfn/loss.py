@@ -32,3 +32,12 @@ def adaptive(
     if detached:
         a, b = a.detach(), b.detach()
     return a * l1 + b * lf
+
+
+def laplace(error: Tensor, spread: Tensor, mask: Tensor) -> Tensor:
+    """Mean of log(spread) + |error| / spread over the pixels of `mask`; spread > 0, of the same shape or broadcastable.
+
+    The negative log-likelihood of a Laplace distribution but for a constant: least where spread is the mean of |error|.
+    """
+    values = torch.log(spread) + error.abs() / spread
+    return values[mask.expand_as(values)].mean()

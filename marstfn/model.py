@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from marstfn.bands import BANDS, RATIO
+from marstfn.reference import CHANNELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,15 @@ class Config:
     S2 + up(L - D(S2)); `guide` then shows the fine branch both parts of it beside S2, the change up(L - D(S2)) and the
     detail S2 - up(D(S2)), five times enlarged, which spares the network learning to subtract. Reflectance enters as
     (x - centre) / spread and leaves the other way round.
+    `context`: the fine branch also sees what `marstfn.reference` tells of the reference: after minus before, and how
+    far either lies. `uncertainty`: a seventh channel comes out, u, and |error| of band b is spread as u times a factor
+    of its own; its layers learn from the others' features and never shape them. `network`: "dstfn" is the sibling
+    (`marstfn.dstfn`), for which only the options named there hold.
     `patch`: side in 10 m pixels, a multiple of 6, for training and prediction alike, since SE, CBAM and DANet pool
     over the patch.
     """
 
+    network: Literal["marstfn", "dstfn"] = "marstfn"
     pan: bool = True
     bands: int = len(BANDS)
     features: int = 64
@@ -47,6 +53,8 @@ class Config:
     skip_merge: Literal["sum", "concat"] = "sum"
     anchor: Literal["none", "additive"] = "none"
     guide: bool = False
+    context: bool = False
+    uncertainty: bool = False
     centre: float = 0.0
     spread: float = 1.0
     patch: int = 60
@@ -58,6 +66,8 @@ class Config:
             raise ValueError(f"skip_merge {self.skip_merge!r} is unknown; use 'sum' or 'concat'")
         if self.anchor not in ("none", "additive"):
             raise ValueError(f"anchor {self.anchor!r} is unknown; use 'none' or 'additive'")
+        if self.network not in ("marstfn", "dstfn"):
+            raise ValueError(f"network {self.network!r} is unknown; use 'marstfn' or 'dstfn'")
         if self.guide and self.anchor == "none":
             raise ValueError("guide shows the parts of the additive baseline: it needs anchor 'additive'")
         if self.features % 8 or self.features < max(self.se_ratio, self.cbam_ratio):
@@ -205,10 +215,12 @@ class CBAM(nn.Module):
 class RDB(nn.Module):
     """Residual dense block (Zhang et al. 2018): `layers` 3x3 convolutions with ReLU, each seeing all before it."""
 
-    def __init__(self, channels: int, growth: int, layers: int) -> None:
+    def __init__(self, channels: int, growth: int, layers: int, bias: bool = True) -> None:
         super().__init__()
-        self.dense = nn.ModuleList(nn.Conv2d(channels + k * growth, growth, 3, padding=1) for k in range(layers))
-        self.fuse = nn.Conv2d(channels + layers * growth, channels, 1)
+        self.dense = nn.ModuleList(
+            nn.Conv2d(channels + k * growth, growth, 3, padding=1, bias=bias) for k in range(layers)
+        )
+        self.fuse = nn.Conv2d(channels + layers * growth, channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         stack = x
@@ -233,12 +245,68 @@ class CSARDB(nn.Module):
         return out
 
 
-class MARSTFN(nn.Module):
-    """The network of Figure 1: Sentinel-2 of another date, Landsat and pan of the date -> 10 m bands of the date."""
+class Network(nn.Module):
+    """What every network shares: the order of its inputs, the additive anchor, the uncertainty beside the bands.
+
+    A kind of network gives `features`: inputs in its own scale -> what it knows of every pixel, and `merged` channels
+    of it, from which the last convolution makes the bands.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.out = nn.Conv2d(config.features, config.bands, 3, padding=1)
+        self.doubt = nn.Conv2d(config.features + config.bands, 1, 3, padding=1) if config.uncertainty else None
+        # logarithms, by band, of the mean error in units of u; only training uses them
+        self.factors = nn.Parameter(torch.zeros(config.bands)) if config.uncertainty else None
+
+    def forward(self, s2: Tensor, landsat: Tensor, pan: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Reflectance (n, 6, p, p), (n, 6, p/3, p/3), (n, 1, 2p/3, 2p/3) or None, and (n, 8, p, p) where the network
+        takes context -> (n, 6, p, p), float32, no NaN; (n, 7, p, p) with uncertainty.
+
+        Raises ValueError where the shapes do not fit one another or pan is given to, or kept from, a network
+        of the other kind.
+        """
+        self._check(s2, landsat, pan, context)
+        config = self.config
+        change, detail = parts(s2, landsat)
+        known = self.features(s2, landsat, pan, context, change, detail)  # (n, 64, p, p)
+        bands: Tensor = self.out(known) * config.spread  # (n, 6, p, p)
+        if self.doubt is not None:
+            seen = torch.cat([known.detach(), change.detach().abs() * (5 / config.spread)], 1)
+            # about 0.01 at first, and never so small that a pixel could claim to be certain
+            u = F.softplus(self.doubt(seen)) * 0.015 + 5e-4
+        bands = bands + (s2 + change if config.anchor == "additive" else config.centre)
+        return bands if self.doubt is None else torch.cat([bands, u], 1)
+
+    def features(
+        self, s2: Tensor, landsat: Tensor, pan: Tensor | None, context: Tensor | None, change: Tensor, detail: Tensor
+    ) -> Tensor:
+        raise NotImplementedError
+
+    def _check(self, s2: Tensor, landsat: Tensor, pan: Tensor | None, context: Tensor | None) -> None:
+        n, bands, h, w = s2.shape
+        if bands != self.config.bands or h % 6 or w % 6:
+            raise ValueError(f"Sentinel-2 patch {tuple(s2.shape)} is not (n, {self.config.bands}, 6k, 6k)")
+        if landsat.shape != (n, bands, h // RATIO, w // RATIO):
+            raise ValueError(f"Landsat patch {tuple(landsat.shape)} does not match Sentinel-2 {tuple(s2.shape)}")
+        if self.config.pan != (pan is not None):
+            kind = "with" if self.config.pan else "without"
+            raise ValueError(f"these weights work {kind} pan; give them the pan band or choose the other set")
+        if pan is not None and pan.shape != (n, 1, h * 2 // RATIO, w * 2 // RATIO):
+            raise ValueError(f"pan patch {tuple(pan.shape)} does not match Sentinel-2 {tuple(s2.shape)}")
+        if self.config.context != (context is not None):
+            kind = "with" if self.config.context else "without"
+            raise ValueError(f"these weights work {kind} the context of the reference (marstfn.reference)")
+        if context is not None and context.shape != (n, CHANNELS, h, w):
+            raise ValueError(f"context {tuple(context.shape)} is not (n, {CHANNELS}, {h}, {w})")
+
+
+class MARSTFN(Network):
+    """The network of Figure 1: Sentinel-2 of another date, Landsat and pan of the date -> 10 m bands of the date."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
         width = config.features
 
         def branch(inputs: int) -> nn.Module:
@@ -246,33 +314,30 @@ class MARSTFN(nn.Module):
 
         self.coarse = branch(config.bands)
         self.sharp = branch(1) if config.pan else None
-        self.fine = nn.Conv2d(config.bands * (3 if config.guide else 1), width, 3, padding=1)
+        inputs = config.bands * (3 if config.guide else 1) + (CHANNELS if config.context else 0)
+        self.fine = nn.Conv2d(inputs, width, 3, padding=1)
         self.excite: nn.Module = SE(width, config.se_ratio) if config.attention else nn.Identity()
         self.join = nn.Conv2d(width * (3 if config.pan else 2), width, 1)
         self.blocks = nn.ModuleList(CSARDB(config) for _ in range(config.blocks if config.residual else 0))
         merged = width * (config.blocks if config.skip_merge == "concat" and config.residual else 1)
         self.merge = nn.Conv2d(merged, width, 1)
-        self.out = nn.Conv2d(width, config.bands, 3, padding=1)
         self._initialise()
 
-    def forward(self, s2: Tensor, landsat: Tensor, pan: Tensor | None = None) -> Tensor:
-        """Reflectance (n, 6, p, p), (n, 6, p/3, p/3), (n, 1, 2p/3, 2p/3) or None -> (n, 6, p, p), float32, no NaN.
-
-        Raises ValueError where the shapes do not fit one another or pan is given to, or kept from, a network
-        of the other kind.
-        """
-        self._check(s2, landsat, pan)
+    def features(
+        self, s2: Tensor, landsat: Tensor, pan: Tensor | None, context: Tensor | None, change: Tensor, detail: Tensor
+    ) -> Tensor:
         size = s2.shape[-2:]
         centre, spread = self.config.centre, self.config.spread
-        coarse = _enlarge(self.coarse((landsat - centre) / spread), size)  # (n, 64, p, p)
-        seen = (s2 - centre) / spread  # (n, 6, p, p)
+        coarse = enlarge(self.coarse((landsat - centre) / spread), size)  # (n, 64, p, p)
+        seen = [(s2 - centre) / spread]  # (n, 6, p, p)
         if self.config.guide:
-            change, detail = parts(s2, landsat)
-            seen = torch.cat([seen, change * (5 / spread), detail * (5 / spread)], 1)  # (n, 18, p, p)
-        fine = self.excite(F.relu(self.fine(seen)))  # (n, 64, p, p)
+            seen += [change * (5 / spread), detail * (5 / spread)]  # (n, 6, p, p) each
+        if context is not None:
+            seen += [context[:, : self.config.bands] * (5 / spread), context[:, self.config.bands :]]
+        fine = self.excite(F.relu(self.fine(torch.cat(seen, 1))))  # (n, 64, p, p)
         branches = [fine, coarse]
         if self.sharp is not None and pan is not None:
-            branches.append(_enlarge(self.sharp((pan - centre) / spread), size))  # (n, 64, p, p)
+            branches.append(enlarge(self.sharp((pan - centre) / spread), size))  # (n, 64, p, p)
         x = self.join(torch.cat(branches, 1))  # (n, 192, p, p) -> (n, 64, p, p)
         skips: list[Tensor] = []
         for block in self.blocks:
@@ -284,29 +349,11 @@ class MARSTFN(nn.Module):
             merged = torch.stack(skips).sum(0)
         else:
             merged = torch.cat(skips, 1)  # (n, 256, p, p)
-        out: Tensor = self.out(self.merge(merged) + coarse) * spread  # (n, 6, p, p)
-        if self.config.anchor == "additive":
-            return anchor(s2, landsat) + out
-        return out + centre
-
-    def _check(self, s2: Tensor, landsat: Tensor, pan: Tensor | None) -> None:
-        n, bands, h, w = s2.shape
-        if bands != self.config.bands or h % 6 or w % 6:
-            raise ValueError(f"Sentinel-2 patch {tuple(s2.shape)} is not (n, {self.config.bands}, 6k, 6k)")
-        if landsat.shape != (n, bands, h // RATIO, w // RATIO):
-            raise ValueError(f"Landsat patch {tuple(landsat.shape)} does not match Sentinel-2 {tuple(s2.shape)}")
-        if self.config.pan != (pan is not None):
-            kind = "with" if self.config.pan else "without"
-            raise ValueError(f"these weights work {kind} pan; give them the pan band or choose the other set")
-        if pan is not None and pan.shape != (n, 1, h * 2 // RATIO, w * 2 // RATIO):
-            raise ValueError(f"pan patch {tuple(pan.shape)} does not match Sentinel-2 {tuple(s2.shape)}")
+        known: Tensor = self.merge(merged) + coarse  # (n, 64, p, p)
+        return known
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        kaiming(self)
         # the variance would double in every block and in the sum of the skips
         for module in self.modules():
             if isinstance(module, RDB):
@@ -319,8 +366,33 @@ class MARSTFN(nn.Module):
                 _open(module.up, 3.0)
         if self.config.blocks and self.config.skip_merge == "sum":
             self.merge.weight.data.mul_(1 / self.config.blocks)
-        if self.config.anchor == "additive":
-            nn.init.zeros_(self.out.weight)
+        start(self)
+
+
+def build(config: Config) -> Network:
+    """The network that `config` describes, with fresh parameters."""
+    if config.network == "dstfn":
+        from marstfn.dstfn import DSTFN
+
+        return DSTFN(config)
+    return MARSTFN(config)
+
+
+def kaiming(network: nn.Module) -> None:
+    """He et al. 2015 for every convolution, biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def start(network: Network) -> None:
+    """The last layers of a network whose others are initialised: an anchored one begins as its anchor."""
+    if network.config.anchor == "additive":
+        nn.init.zeros_(network.out.weight)
+    if network.doubt is not None:
+        nn.init.zeros_(network.doubt.weight)
 
 
 def anchor(s2: Tensor, landsat: Tensor) -> Tensor:
@@ -332,7 +404,7 @@ def parts(s2: Tensor, landsat: Tensor) -> tuple[Tensor, Tensor]:
     """up(L - D(S2)), the change that Landsat saw, and S2 - up(D(S2)), the detail it cannot see; (n, b, p, p) each."""
     coarse = F.avg_pool2d(s2, RATIO)
     size = s2.shape[-2:]
-    return _enlarge(landsat - coarse, size), s2 - _enlarge(coarse, size)
+    return enlarge(landsat - coarse, size), s2 - enlarge(coarse, size)
 
 
 def parameters(model: nn.Module) -> int:
@@ -345,5 +417,5 @@ def _open(gate: nn.Conv2d, bias: float) -> None:
     nn.init.constant_(gate.bias, bias)
 
 
-def _enlarge(x: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+def enlarge(x: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bicubic", align_corners=False)

@@ -37,21 +37,28 @@ class View:
     haze: float = 0.0
     pan_gain: float = 1.0
     pan_offset: float = 0.0
+    greenness: tuple[float, ...] = (0.0,) * len(BANDS)
+    angle: float = 0.0
+    ground: float = 100.0
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> View:
-        """A plausible view: PSF 0-13 m, registration within 12 m, 2 % and 0.004 of radiometric error, haze at times."""
+        """A plausible view: PSF 0-13 m, registration within 12 m, 1-3 % and 0.002-0.008 of radiometric error, haze at
+        times, differences with the kind of ground and the angle of view."""
         east, north = np.clip(rng.normal(0, 4, 2), -12, 12)
         return cls(
             psf=float(rng.uniform(0, 13)),
             east=float(east),
             north=float(north),
-            gain=tuple(float(g) for g in rng.normal(1, 0.02, len(BANDS))),
-            offset=tuple(float(o) for o in rng.normal(0, 0.004, len(BANDS))),
+            gain=tuple(float(g) for g in rng.normal(1, rng.uniform(0.01, 0.03), len(BANDS))),
+            offset=tuple(float(o) for o in rng.normal(0, rng.uniform(0.002, 0.008), len(BANDS))),
             noise=float(rng.uniform(0.0005, 0.004)),
             haze=float(rng.uniform(0.005, 0.03)) if rng.random() < 0.15 else 0.0,
             pan_gain=float(rng.uniform(0.85, 1.0)),
             pan_offset=float(rng.uniform(0.01, 0.06)),
+            greenness=tuple(float(g) for g in rng.normal(0, 0.02, len(BANDS))),
+            angle=float(rng.uniform(0, 0.03)),
+            ground=float(rng.uniform(30, 200)),
         )
 
 
@@ -66,6 +73,13 @@ def landsat(fine: Array, view: View, rng: np.random.Generator) -> tuple[Array, A
     if view.haze:
         veil = view.haze * (1 + 0.5 * blobs((height, width), 25, rng))
         seen = seen + veil * np.asarray((1.0, 0.75, 0.5, 0.25, 0.08, 0.04))[:, None, None]
+    if view.angle:
+        # one pattern for all bands, and a share of its own for each
+        pattern = blobs((height, width), view.ground / FINE, rng)
+        own = np.stack([blobs((height, width), view.ground / FINE, rng) for _ in range(len(fine))])
+        seen = seen * (1 + view.angle * (0.8 * pattern + 0.4 * own))
+    if any(view.greenness):
+        seen = seen + np.asarray(view.greenness)[:, None, None] * (seen[3] - seen[2])
     sigma = view.psf / FINE
     blurred = gaussian_filter(seen, (0, sigma, sigma), mode="nearest")
     native = _boxes(blurred, COARSE)

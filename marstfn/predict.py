@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from marstfn.baselines.degrade import Array
-from marstfn.model import MARSTFN
+from marstfn.model import build
 from marstfn.patches import blend, fill_holes
 from marstfn.weights import Weights
 
-Predict = Callable[[Array, Array, Array | None], Array]
-"""(n,6,p,p), (n,6,p/3,p/3), (n,1,2p/3,2p/3) or None -> (n,6,p,p), float32 reflectance."""
+Predict = Callable[[Array, Array, Array | None, Array | None], Array]
+"""(n,6,p,p), (n,6,p/3,p/3), (n,1,2p/3,2p/3) or None, context (n,8,p,p) or None -> (n,6,p,p), float32 reflectance;
+(n,7,p,p) where uncertainty comes with it."""
 
 
 class Predictor:
@@ -29,7 +30,7 @@ class Predictor:
         self.weights = weights
         self.device = torch.device(device)
         self.batch = batch
-        model = MARSTFN(weights.config)
+        model = build(weights.config)
         model.load_state_dict(weights.state)
         self._model = model.to(self.device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._lock = threading.Lock()
@@ -44,24 +45,43 @@ class Predictor:
         """Whether the weights need the panchromatic band."""
         return self.weights.config.pan
 
-    def __call__(self, s2: Array, landsat: Array, pan: Array | None = None) -> Array:
-        """(n,6,p,p), (n,6,p/3,p/3), (n,1,2p/3,2p/3) or None -> (n,6,p,p), float32 reflectance without NaN, any n.
+    @property
+    def context(self) -> bool:
+        """Whether `s2` is the reference interpolated to the date and its context must come with it."""
+        return self.weights.config.context
 
-        Raises ValueError where p is not the trained patch side, pan is missing, or an input holds NaN.
+    @property
+    def interval(self) -> tuple[float, ...] | None:
+        """Six factors: the half-width of the 90 % interval of a band is its own times channel 7; None without one."""
+        return self.weights.interval
+
+    def __call__(self, s2: Array, landsat: Array, pan: Array | None = None, context: Array | None = None) -> Array:
+        """(n,6,p,p), (n,6,p/3,p/3), (n,1,2p/3,2p/3) or None, (n,8,p,p) or None -> (n,6,p,p), float32 reflectance
+        without NaN, any n; (n,7,p,p) where `interval` is not None. Pan and context are dropped where they are not used.
+
+        Raises ValueError where p is not the trained patch side, pan or context is missing, or an input holds NaN.
         """
         if s2.shape[-2:] != (self.patch, self.patch):
             raise ValueError(
                 f"patches of {s2.shape[-2:]} px; these weights were trained on {self.patch} x {self.patch}"
             )
-        inputs = [s2, landsat] + ([pan] if pan is not None and self.pan else [])
         if self.pan and pan is None:
             raise ValueError("these weights need the panchromatic band; use the set without pan")
-        for name, array in zip(("Sentinel-2", "Landsat", "pan"), inputs, strict=False):
-            if not np.isfinite(array).all():
+        if self.context and context is None:
+            raise ValueError("these weights need the context of the reference (marstfn.reference.Reference.context)")
+        given = {
+            "Sentinel-2": s2,
+            "Landsat": landsat,
+            "pan": pan if self.pan else None,
+            "context": context if self.context else None,
+        }
+        for name, array in given.items():
+            if array is not None and not np.isfinite(array).all():
                 raise ValueError(f"{name} patches hold NaN; fill them first (marstfn.patches.fill_holes)")
-        out = np.empty(s2.shape, np.float32)
+        channels = s2.shape[1] + (1 if self.weights.config.uncertainty else 0)
+        out = np.empty((len(s2), channels, *s2.shape[2:]), np.float32)
         for first in range(0, len(s2), self.batch):
-            part = [self._padded(array[first : first + self.batch]) for array in inputs]
+            part = [None if a is None else self._padded(a[first : first + self.batch]) for a in given.values()]
             with self._lock, torch.inference_mode():
                 result = self._model(*part)
             out[first : first + self.batch] = result[: len(s2) - first].float().cpu().numpy()
@@ -82,8 +102,10 @@ def window(
     cols: tuple[int, ...],
     patch: int,
     overlap: int,
+    context: Array | None = None,
 ) -> Array:
-    """s2 (6,H,W), landsat (6,H/3,W/3), pan (1,2H/3,2W/3) or None -> (6,H,W), from patches at `rows` x `cols`.
+    """s2 (6,H,W), landsat (6,H/3,W/3), pan (1,2H/3,2W/3) or None, context (8,H,W) or None -> (6,H,W), or as many
+    channels as `predict` gives, from patches at `rows` x `cols`.
 
     Offsets are 10 m pixels of this window, multiples of 6. Holes (NaN) are filled patch by patch, so that two windows
     which share a patch compute the same values in it, bit for bit. Pixels under no patch are NaN.
@@ -101,9 +123,12 @@ def window(
     ]
     fine, coarse = np.stack([p[0] for p in cut]), np.stack([p[1] for p in cut])
     sharp = None if pan is None else np.stack([p[2] for p in cut if p[2] is not None])
-    predicted = predict(fine, coarse, sharp)
+    around = (
+        None if context is None else np.stack([context[:, r : r + patch, c : c + patch] for r in rows for c in cols])
+    )
+    predicted = predict(fine, coarse, sharp, around)
     weights = blend(patch, overlap)
-    total = np.zeros(s2.shape, np.float64)
+    total = np.zeros((predicted.shape[1], *s2.shape[1:]), np.float64)
     norm = np.zeros(s2.shape[1:], np.float64)
     offsets = [(r, c) for r in rows for c in cols]
     for (r, c), values in zip(offsets, predicted, strict=True):

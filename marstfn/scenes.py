@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from marstfn.bands import BANDS, COARSE, PAN, PAN_RES, RATIO
 from marstfn.baselines.degrade import Array
 from marstfn.observe import bilinear20, half_pixel
 from marstfn.patches import known_mean
+from marstfn.reference import Reference
 from marstfn.series import CLEAR
 from marstfn.simulate import Acquisition, Simulation
 from marstfn.simulate.spectra import OLI_FROM_MSI
@@ -27,16 +29,19 @@ MAX_AGE = 60
 
 @dataclass(frozen=True)
 class Scene:
-    """One Landsat date over a window: `s2` (6,H,W) reference, `landsat` (6,H/3,W/3), `pan` (1,2H/3,2W/3), NaN where a
-    mask hides them; `truth` (6,H,W) exact; `age` (H,W) days of the date minus the reference's, 0 where there is none.
-    """
+    """One Landsat date over a window: its `reference`, `landsat` (6,H/3,W/3), `pan` (1,2H/3,2W/3), NaN where a mask
+    hides them; `truth` (6,H,W) exact."""
 
     day: datetime
-    s2: Array
+    reference: Reference
     landsat: Array
     pan: Array
     truth: Array
-    age: NDArray[np.int16]
+
+    @cached_property
+    def s2(self) -> Array:
+        """(6, H, W) of the nearest reference."""
+        return self.reference.nearest()
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -55,13 +60,15 @@ def scene(
     *,
     fitted_to: Iterable[Acquisition] | None = None,
 ) -> Scene:
-    """The Landsat pass `acq` over a window (corner a multiple of 60 m, sides of 6 px) and its reference: per pixel the
-    first of `references` that is clear there. Landsat is fitted to `fitted_to`, by default the references."""
+    """The Landsat pass `acq` over a window (corner a multiple of 60 m, sides of 6 px) and its reference: per pixel, on
+    either side of the date, the first of `references` that is clear there. Landsat is fitted to the nearest of
+    `fitted_to`, by default the references."""
     coarse, pan = landsat(simulation, acq, x0, y0, shape)
     known: dict[str, Array] = {}
-    s2, age = composite(simulation, acq.time, references, x0, y0, shape, known)
-    basis = s2 if fitted_to is None else composite(simulation, acq.time, fitted_to, x0, y0, shape, known)[0]
-    return Scene(acq.time, s2, adjusted(coarse, basis), pan, simulation.truth(acq.time, x0, y0, shape), age)
+    around = composite(simulation, acq.time, references, x0, y0, shape, known)
+    basis = around if fitted_to is None else composite(simulation, acq.time, fitted_to, x0, y0, shape, known)
+    fitted = adjusted(coarse, basis.nearest())
+    return Scene(acq.time, around, fitted, pan, simulation.truth(acq.time, x0, y0, shape))
 
 
 def landsat(simulation: Simulation, acq: Acquisition, x0: int, y0: int, shape: tuple[int, int]) -> tuple[Array, Array]:
@@ -125,25 +132,27 @@ def composite(
     y0: int,
     shape: tuple[int, int],
     known: dict[str, Array] | None = None,
-) -> tuple[Array, NDArray[np.int16]]:
-    """(6,H,W), NaN where no candidate is clear, and (H,W) days from each pixel's own date to `day`; the first wins.
+) -> Reference:
+    """Per pixel the first clear candidate of either side of `day`; candidates in order of preference.
 
     `known` keeps what was rendered, by scene id, for the next call over the same window.
     """
     known = {} if known is None else known
-    out = np.full((len(BANDS), *shape), np.nan, np.float32)
-    age = np.zeros(shape, np.int16)
+    images = [np.full((len(BANDS), *shape), np.nan, np.float32) for _ in range(2)]
+    days = [np.full(shape, np.inf, np.float32) for _ in range(2)]
     for acq in candidates:
-        empty = np.isnan(out[0])
+        gap = (day.date() - acq.time.date()).days
+        side = 0 if gap >= 0 else 1
+        empty = np.isinf(days[side])
         if not empty.any():
-            break
+            continue
         if acq.scene_id not in known:
             known[acq.scene_id] = sentinel2(simulation, acq, x0, y0, shape)
         seen = known[acq.scene_id]
         take = empty & ~np.isnan(seen[0])
-        out[:, take] = seen[:, take]
-        age[take] = (day.date() - acq.time.date()).days
-    return out, age
+        images[side][:, take] = seen[:, take]
+        days[side][take] = abs(gap)
+    return Reference(images[0], images[1], days[0], days[1])
 
 
 def nearest(simulation: Simulation, day: datetime, cloudiest: float = 80.0) -> list[Acquisition]:

@@ -10,10 +10,10 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from marstfn import weights
 from marstfn.dataset import FIELDS, SCALE, digest, read
-from marstfn.loss import adaptive
-from marstfn.model import MARSTFN, Config, anchor
+from marstfn.loss import adaptive, laplace
+from marstfn.model import Config, Network, anchor, build
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ class TrainConfig:
 
     `samples`, `validation`: folders of `marstfn.dataset` files; `out`: where checkpoints, curve and weights go. `rate`
     decays by a cosine over `steps` after `warmup` steps; `average`: decay of the parameters' moving average, which
-    is what is validated and kept (0: none). `patience`: validations without progress before it stops (0: never).
-    `seconds`: stop, resumable, after so long (0: no limit). `start`: weights to begin from.
+    is what is validated and kept (0: none). `precision`: of the forward pass in training (mixed precision below
+    float32; float16 with loss scaling, for GPUs without bfloat16); validation is in float32. `patience`: validations
+    without progress before it stops (0: never). `seconds`: stop, resumable, after so long (0: no limit). `start`:
+    weights to begin from.
     """
 
     samples: Path
@@ -60,6 +62,7 @@ class TrainConfig:
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     start: str | None = None
 
     @classmethod
@@ -105,13 +108,13 @@ def train(config: TrainConfig, report: Callable[[Progress], None] | None = None)
     """
     torch.set_num_threads(config.threads)
     run = _Run(config)
-    samples, count = run.samples, len(run.samples["s2"])
+    samples, count = run.samples, len(run.samples["truth"])
     begun, before = time.monotonic(), run.seconds
     stale, total, since = run.stale, 0.0, 0
     while run.step < config.steps:
         rows = _rows(config.seed, run.step, config.batch, count)
         turns = np.random.default_rng((config.seed, 1, run.step)).integers(8, size=len(rows))
-        batch = _batch(samples, rows, turns, config.device)
+        batch = _batch(samples, rows, turns, config.device, config.network.context)
         loss = run.learn(batch, _rate(config, run.step))
         total, since = total + loss, since + 1
         run.step += 1
@@ -128,7 +131,7 @@ def train(config: TrainConfig, report: Callable[[Progress], None] | None = None)
             report(Progress(run.step, config.steps, loss, run.ratio, left))
         if last or (config.patience and stale >= config.patience):
             break
-    return weights.load(config.out / "best.safetensors")
+    return _calibrated(config.out / "best.safetensors", run)
 
 
 class _Run:
@@ -140,13 +143,16 @@ class _Run:
         self.held = read(config.validation)
         config.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.model = MARSTFN(config.network)
+        self.model = build(config.network)
         if config.start:
             adopt(self.model, weights.load(config.start))
         self.model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean = MARSTFN(config.network).to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean = build(config.network).to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.rate)
+        self.scaler = torch.amp.GradScaler(config.device, enabled=config.precision == "float16")
+        # what the uncertainty learns must not shorten the steps of the rest
+        self.trunk = [p for n, p in self.model.named_parameters() if not n.startswith(("doubt", "factors"))]
         self.step = self.first = self.stale = 0
         self.seconds = 0.0
         self.best = self.ratio = float("nan")
@@ -157,21 +163,31 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        prediction = self.model(batch["s2"], batch["landsat"], batch["pan"] if self.config.network.pan else None)
+        kind = torch.bfloat16 if self.config.precision == "bfloat16" else torch.float16
+        with torch.autocast(torch.device(self.config.device).type, kind, enabled=self.config.precision != "float32"):
+            prediction = run(self.model, batch)
+        prediction, mask = prediction.float(), batch["scored"][:, None]
+        bands = self.config.network.bands
         loss = adaptive(
-            prediction,
+            prediction[:, :bands],
             batch["truth"],
             normalised=self.config.normalised,
             detached=self.config.detached,
-            mask=batch["scored"][:, None],
+            mask=mask,
         )
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} at step {self.step}; lower the rate and start afresh")
+        total = loss
+        if self.model.factors is not None:
+            error = (prediction[:, :bands] - batch["truth"]).detach()
+            total = loss + laplace(error, prediction[:, bands:] * self.model.factors.exp()[:, None, None], mask)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
         if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimiser.step()
+            torch.nn.utils.clip_grad_norm_(self.trunk, self.config.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         # young averages forget faster, or the start would weigh for long
         decay = min(self.config.average, (1 + self.step) / (10 + self.step)) if self.config.average else 0.0
         with torch.no_grad():
@@ -213,6 +229,7 @@ class _Run:
             "model": self.model.state_dict(),
             "mean": self.mean.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "numbers": [float(self.step), float(self.stale), self.seconds, self.best, self.ratio],
         }
         torch.save(state, part)
@@ -232,6 +249,7 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.mean.load_state_dict(state["mean"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
         step, stale, self.seconds, self.best, self.ratio = state["numbers"]
         self.step, self.stale = int(step), int(stale)
         self.first = self.step
@@ -239,11 +257,11 @@ class _Run:
         log.info("going on from step %d of %d", self.step, self.config.steps)
 
 
-def adopt(model: MARSTFN, given: weights.Weights) -> int:
+def adopt(model: Network, given: weights.Weights) -> int:
     """Copy the parameters of `given` that fit into `model`; returns how many tensors fitted.
 
-    The joining convolution of a network with pan takes the columns of one without: the pan's keep their own start,
-    shrunk, so that the network begins as the one it came from.
+    A convolution that has more inputs than in `given` (pan, context) takes the columns that are there: the others keep
+    their own start, shrunk, so that the network begins as the one it came from.
     """
     own = model.state_dict()
     fitted = 0
@@ -253,34 +271,85 @@ def adopt(model: MARSTFN, given: weights.Weights) -> int:
         if own[name].shape == tensor.shape:
             own[name] = tensor.clone()
             fitted += 1
-        elif name == "join.weight" and own[name].shape[1] > tensor.shape[1]:
-            joined = own[name].clone() * 0.1
-            joined[:, : tensor.shape[1]] = tensor
-            own[name] = joined
+        elif name in ("join.weight", "fine.weight") and own[name].shape[1] > tensor.shape[1]:
+            widened = own[name].clone() * 0.1
+            widened[:, : tensor.shape[1]] = tensor
+            own[name] = widened
             fitted += 1
     model.load_state_dict(own)
     return fitted
 
 
 def errors(
-    model: MARSTFN, samples: dict[str, NDArray[Any]], batch: int, device: str = "cpu"
+    model: Network, samples: dict[str, NDArray[Any]], batch: int, device: str = "cpu"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) RMSE of the network and of the additive baseline by sample, over scored pixels; those with none drop out."""
-    model.eval()
+    """(n,) RMSE of the network and of the additive baseline on the same reference by sample, over scored pixels; those
+    with none drop out."""
     own: list[float] = []
     free: list[float] = []
-    with torch.inference_mode():
-        for first in range(0, len(samples["s2"]), batch):
-            rows = np.arange(first, min(first + batch, len(samples["s2"])))
-            part = _batch(samples, rows, np.zeros(len(rows), int), device)
-            prediction = model(part["s2"], part["landsat"], part["pan"] if model.config.pan else None)
-            for result, scores in ((prediction, own), (anchor(part["s2"], part["landsat"]), free)):
-                square = (result - part["truth"]).square().mean(1) * part["scored"]
-                share = square.sum((1, 2)) / part["scored"].sum((1, 2))
-                scores.extend(share.sqrt().tolist())
+    for part, prediction in predictions(model, samples, batch, device):
+        bands = prediction[:, : model.config.bands]
+        for result, scores in ((bands, own), (anchor(part["s2"], part["landsat"]), free)):
+            square = (result - part["truth"]).square().mean(1) * part["scored"]
+            share = square.sum((1, 2)) / part["scored"].sum((1, 2))
+            scores.extend(share.sqrt().tolist())
     pairs = np.array([own, free])
     pairs = pairs[:, np.isfinite(pairs).all(0)]
     return pairs[0], pairs[1]
+
+
+def calibrate(
+    model: Network, samples: dict[str, NDArray[Any]], batch: int = 4, device: str = "cpu", share: float = 0.9
+) -> tuple[float, ...]:
+    """By band, the factor f for which |error| <= f * u holds in `share` of the scored pixels of the samples.
+
+    Raises ValueError for a network without uncertainty.
+    """
+    if not model.config.uncertainty:
+        raise ValueError("this network has no uncertainty to calibrate")
+    ratios: list[NDArray[np.float32]] = []
+    for part, prediction in predictions(model, samples, batch, device):
+        bands = model.config.bands
+        ratio = (prediction[:, :bands] - part["truth"]).abs() / prediction[:, bands:]
+        ratios.append(ratio.movedim(1, 0)[:, part["scored"]].cpu().numpy())
+    factors = np.quantile(np.concatenate(ratios, 1), share, axis=1)
+    return tuple(round(float(f), 5) for f in factors)
+
+
+def run(model: Network, batch: dict[str, Tensor]) -> Tensor:
+    """The network on a batch of samples as `_batch` makes it."""
+    config = model.config
+    out: Tensor = model(
+        batch["s2"],
+        batch["landsat"],
+        batch["pan"] if config.pan else None,
+        batch["context"] if config.context else None,
+    )
+    return out
+
+
+def predictions(
+    model: Network, samples: dict[str, NDArray[Any]], batch: int = 4, device: str = "cpu"
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Batches of samples, untouched, with what the network makes of them."""
+    model.eval()
+    count = len(samples["truth"])
+    with torch.inference_mode():
+        for first in range(0, count, batch):
+            rows = np.arange(first, min(first + batch, count))
+            part = _batch(samples, rows, np.zeros(len(rows), int), device, model.config.context)
+            yield part, run(model, part)
+
+
+def _calibrated(path: Path, run: _Run) -> weights.Weights:
+    """The best weights; where they have uncertainty, with its factors by the validation samples in their header."""
+    best = weights.load(path)
+    if not best.config.uncertainty:
+        return best
+    model = build(best.config)
+    model.load_state_dict(best.state)
+    factors = calibrate(model.to(run.config.device), run.held, run.config.batch, run.config.device)
+    return weights.save(path, model, {**best.header, "interval": json.dumps(factors)})
 
 
 def _rows(seed: int, step: int, batch: int, count: int) -> NDArray[np.intp]:
@@ -293,12 +362,14 @@ def _rows(seed: int, step: int, batch: int, count: int) -> NDArray[np.intp]:
 
 
 def _batch(
-    samples: dict[str, NDArray[Any]], rows: NDArray[np.intp], turns: NDArray[np.int64], device: str
+    samples: dict[str, NDArray[Any]], rows: NDArray[np.intp], turns: NDArray[np.int64], device: str, between: bool
 ) -> dict[str, Tensor]:
-    """Tensors of the samples `rows`, each turned and mirrored by its number 0-7 (0: as it is)."""
+    """Tensors of the samples `rows`, each turned and mirrored by its number 0-7 (0: as it is); `s2` is the reference
+    interpolated `between` both sides, or the nearest."""
     out: dict[str, Tensor] = {}
-    for name in FIELDS:
-        images = [_turned(samples[name][r], int(t)) for r, t in zip(rows, turns, strict=True)]
+    names = {"s2": "between" if between else "nearest", **{n: n for n in FIELDS if n not in ("between", "nearest")}}
+    for name, field_ in names.items():
+        images = [_turned(samples[field_][r], int(t)) for r, t in zip(rows, turns, strict=True)]
         stacked = np.stack(images)
         if name == "scored":
             out[name] = torch.from_numpy(stacked).to(device)
@@ -348,7 +419,7 @@ def _cut_curve(path: Path, step: int) -> None:
     part.replace(path)
 
 
-__all__ = ["COLUMNS", "Progress", "TrainConfig", "adopt", "errors", "train"]
+__all__ = ["COLUMNS", "Progress", "TrainConfig", "adopt", "calibrate", "errors", "predictions", "train"]
 
 
 if __name__ == "__main__":

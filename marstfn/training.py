@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from marstfn import series, weights
 from marstfn.dataset import Sample, from_series, from_simulation, generate, read
-from marstfn.model import MARSTFN
-from marstfn.train import Progress, TrainConfig, errors, train
+from marstfn.model import Network, build
+from marstfn.train import Progress, TrainConfig, errors, predictions, train
 
 log = logging.getLogger("marstfn.train")
 
@@ -80,10 +79,10 @@ def ship(run: Path, out: Path, validation: Path, *, metrics: str = "", protocol:
     Stored as float16 where that changes no validation sample by more than HALF_TOLERANCE, as float32 otherwise.
     """
     best = weights.load(run / "best.safetensors")
-    model = MARSTFN(best.config)
+    model = build(best.config)
     model.load_state_dict(best.state)
     held = read(validation)
-    rounded = MARSTFN(best.config)
+    rounded = build(best.config)
     rounded.load_state_dict({k: v.half().float() for k, v in best.state.items()})
     change = _difference(model, rounded, held)
     half = change <= HALF_TOLERANCE
@@ -115,7 +114,7 @@ def _samples(options: argparse.Namespace) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     if options.preset == "paper":
-        count = len(read(options.samples)["s2"])
+        count = len(read(options.samples)["truth"])
         config = TrainConfig.paper(options.samples, options.validation, options.out, pan=options.pan, count=count)
     else:
         config = TrainConfig.cpu(options.samples, options.validation, options.out, pan=options.pan)
@@ -142,15 +141,11 @@ def _log_progress(progress: Progress) -> None:
     )
 
 
-def _difference(first: MARSTFN, second: MARSTFN, held: dict[str, np.ndarray]) -> float:
+def _difference(first: Network, second: Network, held: dict[str, np.ndarray]) -> float:
     largest = 0.0
-    with torch.inference_mode():
-        for k in range(0, len(held["s2"]), max(1, len(held["s2"]) // 16)):
-            s2, landsat, pan = (
-                torch.from_numpy(held[n][k : k + 1].astype(np.float32) * 1e-4) for n in ("s2", "landsat", "pan")
-            )
-            sharp = pan if first.config.pan else None
-            largest = max(largest, float((first(s2, landsat, sharp) - second(s2, landsat, sharp)).abs().max()))
+    few = {name: array[:: max(1, len(array) // 16)] for name, array in held.items()}
+    for (_, one), (_, other) in zip(predictions(first, few), predictions(second, few), strict=True):
+        largest = max(largest, float((one - other).abs().max()))
     return largest
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from marstfn.bands import BANDS
-from marstfn.model import MARSTFN, Config
+from marstfn.model import Config, Network, build
 
 FORMAT = "marstfn-weights/1"
 RADIOMETRY = "Sentinel-2 MSI"
@@ -37,6 +37,13 @@ class Weights:
     header: dict[str, str]
     sha256: str
     source: str
+
+    @property
+    def interval(self) -> tuple[float, ...] | None:
+        """By band, what makes the uncertainty a half-width of the 90 % interval; None without uncertainty."""
+        if not self.config.uncertainty:
+            return None
+        return tuple(json.loads(self.header["interval"])) if "interval" in self.header else (1.0,) * len(BANDS)
 
 
 def load(path_or_name: str | Path) -> Weights:
@@ -63,7 +70,7 @@ def load(path_or_name: str | Path) -> Weights:
     return Weights(config, state, header, hashlib.sha256(path.read_bytes()).hexdigest(), source)
 
 
-def save(path: str | Path, model: MARSTFN, header: Mapping[str, str] | None = None, *, half: bool = False) -> Weights:
+def save(path: str | Path, model: Network, header: Mapping[str, str] | None = None, *, half: bool = False) -> Weights:
     """Write `model` with `header` (data and licences, protocol, commit, metrics) to `path` and read it back.
 
     `half` stores float16; what is loaded is float32 again. Bands, patch side, scale, radiometry and form are added
@@ -142,7 +149,7 @@ def _checked(header: dict[str, str], source: str) -> Config:
 
 def _match(config: Config, state: dict[str, Tensor], source: str) -> None:
     with torch.device("meta"):
-        expected = {k: tuple(v.shape) for k, v in MARSTFN(config).state_dict().items()}
+        expected = {k: tuple(v.shape) for k, v in build(config).state_dict().items()}
     found = {k: tuple(v.shape) for k, v in state.items()}
     if expected != found:
         wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))

@@ -219,10 +219,10 @@ class _Work:
                 f"{scene.label} has no panchromatic band and the plan has no weights without it; plan anew with both"
             )
 
-        def sparse(fine: Array, coarse: Array, sharp: Array | None) -> Array:
+        def sparse(fine: Array, coarse: Array, sharp: Array | None, context: Array | None) -> Array:
             # a pixel of the result lies in no patch but needed ones, so the others may stay as they are
             made = np.array(fine)
-            made[needed] = predict(fine[needed], coarse[needed], None if sharp is None else sharp[needed])
+            made[needed] = predict(fine[needed], coarse[needed], None if sharp is None else sharp[needed], None)
             # without a reference the pixel is Landsat's, enlarged: that is what the hole was filled with
             return np.where(holes[:, None], fine, made)
 

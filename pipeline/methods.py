@@ -61,7 +61,7 @@ def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
 def _patchwise(method: str) -> Predict:
     function = METHODS[method]
 
-    def predict(s2: Array, landsat: Array, pan: Array | None) -> Array:
+    def predict(s2: Array, landsat: Array, pan: Array | None, context: Array | None = None) -> Array:
         return np.stack([function(a, b, None) for a, b in zip(s2, landsat, strict=True)]) if len(s2) else s2
 
     return predict

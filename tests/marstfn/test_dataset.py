@@ -7,6 +7,7 @@ import pytest
 
 from marstfn import dataset, metrics
 from marstfn.baselines import degrade
+from marstfn.reference import Reference
 from marstfn.scenes import adjusted
 from marstfn.series import Series, read
 
@@ -19,13 +20,17 @@ def series() -> tuple[Series, ...]:
 
 
 def check(sample: dataset.Sample, patch: int = 60) -> None:
-    assert sample.s2.shape == sample.truth.shape == (6, patch, patch)
+    assert sample.nearest.shape == sample.between.shape == sample.truth.shape == (6, patch, patch)
+    assert sample.context.shape == (8, patch, patch)
+    assert (sample.context[6:] >= 0).all()
+    assert (sample.context[6:] <= 1).all()
     assert sample.landsat.shape == (6, patch // 3, patch // 3)
     assert sample.pan.shape == (1, patch * 2 // 3, patch * 2 // 3)
     assert sample.scored.shape == (patch, patch)
     assert sample.scored.dtype == bool
-    for array in (sample.s2, sample.landsat, sample.pan, sample.truth):
+    for array in (sample.nearest, sample.between, sample.context, sample.landsat, sample.pan, sample.truth):
         assert np.isfinite(array).all()
+    for array in (sample.nearest, sample.between, sample.landsat, sample.pan, sample.truth):
         assert -0.2 < array.mean() < 1.0
 
 
@@ -41,7 +46,7 @@ def test_references_are_within_sixty_days_of_the_date() -> None:
     """The third date of the made-up series is 0.3 brighter, and 270 days away: it never meets the others."""
     for seed in range(30):
         sample = dataset.from_series(series()[:1], np.random.default_rng(seed))
-        assert abs(np.median(sample.truth) - np.median(sample.s2)) < 0.16
+        assert abs(np.median(sample.truth) - np.median(sample.nearest)) < 0.16
 
 
 def test_landsat_sees_the_truth_not_the_reference() -> None:
@@ -58,8 +63,11 @@ def test_holes_are_filled_and_those_of_landsat_are_not_scored() -> None:
     coarse, pan = np.full((6, 4, 4), 0.1, np.float32), np.full((1, 8, 8), 0.2, np.float32)
     s2[:, :3, :3] = np.nan
     coarse[:, 3, 3] = np.nan
-    sample = dataset.finish(s2, coarse, pan, np.full((6, 12, 12), 0.25, np.float32))
-    assert np.allclose(sample.s2[:, :3, :3], 0.1, atol=0.02)
+    sample = dataset.finish(Reference.single(s2, 5), coarse, pan, np.full((6, 12, 12), 0.25, np.float32))
+    for filled in (sample.nearest, sample.between):
+        assert np.allclose(filled[:, :3, :3], 0.1, atol=0.02)
+    assert np.allclose(sample.context[6, 3:], 5 / 60)
+    assert (sample.context[6, :3, :3] == 1).all()
     assert np.allclose(sample.landsat[:, 3, 3], 0.3)
     assert not sample.scored[9:, 9:].any()
     assert sample.scored.sum() == 144 - 9
@@ -67,7 +75,8 @@ def test_holes_are_filled_and_those_of_landsat_are_not_scored() -> None:
 
 def test_invented_change_moves_some_parcels_and_keeps_others() -> None:
     image = np.random.default_rng(5).uniform(0.05, 0.5, (6, 84, 84)).astype(np.float32)
-    other = dataset.invent_change(image, np.random.default_rng(6))
+    other, gone = dataset.invent_change(image, (20.0, np.inf), np.random.default_rng(6))
+    assert np.isnan(gone).all()
     ratio = np.round(other / image, 3)[0]
     _, counts = np.unique(ratio, return_counts=True)
     kept = counts.max() / ratio.size  # ground that kept its colour has the season's factor, the same everywhere
@@ -87,13 +96,15 @@ def test_generated_files_are_kept_read_in_order_and_stored_to_a_ten_thousandth(t
     assert [p.stat().st_mtime_ns for p in paths] == stamps
     stored = dataset.read(tmp_path)
     assert {name: array.dtype for name, array in stored.items()} == {
-        "s2": np.int16,
+        "nearest": np.int16,
+        "between": np.int16,
+        "context": np.int16,
         "landsat": np.int16,
         "pan": np.int16,
         "truth": np.int16,
         "scored": bool,
     }
-    assert len(stored["s2"]) == 6
+    assert len(stored["truth"]) == 6
     assert np.abs(stored["truth"][2] * 1e-4 - make(1)[0].truth).max() <= 0.5e-4 + 1e-7
     before = dataset.digest(tmp_path)
     list(dataset.generate(tmp_path, make, range(3, 4), name="x", processes=1))
@@ -112,7 +123,7 @@ def test_a_simulated_land_gives_samples_whose_landsat_fits_its_truth() -> None:
         check(sample)
         assert sample.scored.mean() >= 0.5
     again = dataset.from_simulation(1, side=120, count=4)
-    assert np.array_equal(samples[0].s2, again[0].s2)
+    assert np.array_equal(samples[0].nearest, again[0].nearest)
     correlation = [
         np.corrcoef(degrade(s.truth)[3].ravel(), s.landsat[3].ravel())[0, 1] for s in samples if s.scored.all()
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from marstfn import evaluate, flanders, metrics
 from marstfn.baselines import bicubic
+from marstfn.reference import Reference
 from marstfn.scenes import Scene
 from marstfn.simulate import HELD_BACK, VARIED
 from marstfn.weights import SHIPPED
@@ -21,14 +22,14 @@ def made_up(seed: int = 0) -> Scene:
     s2 = truth + rng.normal(0, 0.02, truth.shape).astype(np.float32)
     s2[:, 20:26, 20:26] = np.nan
     pan = coarse[:1].repeat(2, 1).repeat(2, 2)
-    return Scene(datetime(2020, 6, 1, tzinfo=UTC), s2, coarse, pan, truth, np.zeros((36, 36), np.int16))
+    return Scene(datetime(2020, 6, 1, tzinfo=UTC), Reference.single(s2, 0), coarse, pan, truth)
 
 
 def test_all_methods_are_scored_on_the_same_pixels_and_empty_ones_as_bicubic() -> None:
     view = made_up()
     assert view.seen.sum() == 36 * 36 - 9
     nothing = np.full_like(view.truth, np.nan)
-    made = evaluate.results([view], {**evaluate.baselines(), "nothing": lambda s2, landsat, pan: nothing})
+    made = evaluate.results([view], {**evaluate.baselines(), "nothing": lambda view: nothing})
     table = evaluate.scores([view], made)
     assert table["nothing"].coverage == 0
     assert table["nothing"].rmse == pytest.approx(table["bicubic"].rmse)

@@ -90,7 +90,7 @@ def test_a_network_without_pan_ignores_it() -> None:
 def test_an_identity_leaves_no_seam() -> None:
     s2, landsat, pan = plane(66, 90)
     rows, cols = starts(66, PATCH, 12), starts(90, PATCH, 18)
-    out = window(lambda s, c, p: s, s2, landsat, pan, rows, cols, PATCH, 6)
+    out = window(lambda s, c, p, k: s, s2, landsat, pan, rows, cols, PATCH, 6)
     assert abs(out - s2).max() < 1e-7
 
 
@@ -120,8 +120,8 @@ def test_neighbouring_windows_agree_bit_for_bit() -> None:
 
 def test_pixels_under_no_patch_are_nothing() -> None:
     s2, landsat, _ = plane(48, 48)
-    out = window(lambda s, c, p: s, s2, landsat, None, (0,), (24,), PATCH, 6)
+    out = window(lambda s, c, p, k: s, s2, landsat, None, (0,), (24,), PATCH, 6)
     assert np.isnan(out[:, 24:]).all()
     assert np.isnan(out[:, :, :24]).all()
     assert np.isfinite(out[:, :24, 24:]).all()
-    assert np.isnan(window(lambda s, c, p: s, s2, landsat, None, (), (), PATCH, 6)).all()
+    assert np.isnan(window(lambda s, c, p, k: s, s2, landsat, None, (), (), PATCH, 6)).all()

@@ -10,6 +10,7 @@ import torch
 
 from marstfn import dataset, weights
 from marstfn.model import MARSTFN, Config
+from marstfn.reference import Reference
 from marstfn.train import COLUMNS, TrainConfig, adopt, train
 from marstfn.training import main
 
@@ -25,7 +26,8 @@ def make(seed: int) -> list[dataset.Sample]:
     for _ in range(8):
         s2 = rng.uniform(0.05, 0.3, (6, 24, 24)).astype(np.float32)
         coarse = s2.reshape(6, 8, 3, 8, 3).mean((2, 4)).astype(np.float32)
-        out.append(dataset.finish(s2, coarse, coarse[:1].repeat(2, 1).repeat(2, 2), s2 + np.float32(0.03)))
+        around = Reference.single(s2, 5)
+        out.append(dataset.finish(around, coarse, coarse[:1].repeat(2, 1).repeat(2, 2), s2 + np.float32(0.03)))
     return out
 
 

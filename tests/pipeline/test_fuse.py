@@ -251,7 +251,7 @@ def test_pan_goes_to_the_weights_with_pan_and_only_there(tmp_path):
     seen = {True: set(), False: set()}
 
     def spy(kind):
-        def predict(s2, landsat, pan):
+        def predict(s2, landsat, pan, context=None):
             seen[kind].add(None if pan is None else pan.shape[1:])
             assert all(np.isfinite(a).all() for a in (s2, landsat, *([] if pan is None else [pan])))
             return np.array(s2)
