@@ -193,7 +193,7 @@ def test_tiles_equal_the_whole(method, tmp_path):
             assert (values == other[name]).all(), f"{name}: {(values != other[name]).sum()} differ"
 
 
-def blurry(s2, landsat, pan):
+def blurry(s2, landsat, pan, context=None):
     """A stand-in for a network: looks at the whole patch, so that a patch cut elsewhere would give other values."""
     weights = np.linspace(0, 1, s2.shape[-1], dtype=np.float32)
     return s2 * 0.5 + (landsat.mean((2, 3)) * 0.5)[..., None, None] + weights * np.float32(0.01)
@@ -270,7 +270,7 @@ def test_only_patches_with_something_to_make_are_computed(tmp_path):
     cube.array(w.store, INPUTS, "landsat8/clear", "r+")[:] = w.l8_clear
     patches = []
 
-    def count(s2, landsat, pan):
+    def count(s2, landsat, pan, context=None):
         patches.append(len(s2))
         return np.array(s2)
 
@@ -284,7 +284,7 @@ def test_only_patches_with_something_to_make_are_computed(tmp_path):
 def test_a_network_that_gives_no_numbers_fails_the_tile_by_name(value, tmp_path):
     w = world(tmp_path, make_plan())
 
-    def broken(s2, landsat, pan):
+    def broken(s2, landsat, pan, context=None):
         out = np.array(s2)
         out[:, 3, 10, 10] = value
         return out
