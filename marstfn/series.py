@@ -5,7 +5,7 @@ Only places that no evaluation uses. Reading needs the netCDF4 package, which th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ CLEAR = (4, 5, 6, 7, 11)
 """Scene classes that show the ground: vegetation, bare, water, unclassified, snow."""
 
 
+LARGE = 300
+"""Width in 10 m pixels from which a scene is divided between training and validation."""
+
+
 @dataclass(frozen=True)
 class Series:
     """Dates of one place: `s2` (t, 6, H, W) float32 reflectance, all clear, and `days` (t,) since an epoch; None where
@@ -42,6 +46,24 @@ def read(root: str | Path) -> tuple[Series, ...]:
     """Every known series under `root`, clear dates only; FileNotFoundError names the folder that is missing."""
     root = Path(root)
     return (_brabant(root), _hesbaye(root), _slovenia(root), _oresund(root), _csmask(root))
+
+
+def split(places: tuple[Series, ...]) -> tuple[tuple[Series, ...], tuple[Series, ...]]:
+    """The places for training and those for validation, which share no ground: Hesbaye is validation's alone, of the two
+    large scenes it has the eastern third."""
+    training: list[Series] = []
+    validation: list[Series] = []
+    for place in places:
+        width = place.s2.shape[-1]
+        if place.name == "hesbaye":
+            validation.append(place)
+        elif width >= LARGE:
+            border = width * 2 // 3
+            training.append(replace(place, s2=place.s2[..., :border]))
+            validation.append(replace(place, s2=place.s2[..., border:]))
+        else:
+            training.append(place)
+    return tuple(training), tuple(validation)
 
 
 def _brabant(root: Path) -> Series:

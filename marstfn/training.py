@@ -22,6 +22,9 @@ log = logging.getLogger("marstfn.train")
 PER_FILE = 100
 """Samples in a file of real places."""
 
+VALIDATION = 5000
+"""First seed of validation: other lands, and of the real places other ground."""
+
 HALF_TOLERANCE = 1e-4
 """Largest difference in reflectance that float16 storage may make."""
 
@@ -33,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     samples = commands.add_parser("samples", help="make training samples, one file a seed; what is there is kept")
     samples.add_argument("out", type=Path)
-    samples.add_argument("--first", type=int, default=0, help="first seed; validation should begin at 5000")
+    samples.add_argument("--first", type=int, default=0, help=f"first seed; validation begins at {VALIDATION}")
     samples.add_argument("--simulated", type=int, default=0, help="number of simulated lands")
     samples.add_argument("--real", type=Path, help="folder with the real Sentinel-2 series")
     samples.add_argument("--real-files", type=int, default=0, help=f"number of files of {PER_FILE} real samples")
@@ -66,9 +69,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def real_samples(root: Path, seed: int) -> list[Sample]:
-    """PER_FILE samples of the real series under `root`, less those that Landsat hardly saw; fixed by `seed`."""
+    """PER_FILE samples of the real series under `root`, less those that Landsat hardly saw; fixed by `seed`.
+
+    Seeds from VALIDATION on draw from the places kept for validation, those below from the others.
+    """
     rng = np.random.default_rng((7, seed))
-    places = series.read(root)
+    training, validation = series.split(series.read(root))
+    places = validation if seed >= VALIDATION else training
     made = (from_series(places, rng) for _ in range(PER_FILE))
     return [sample for sample in made if sample.scored.mean() > 0.3]
 
