@@ -49,8 +49,8 @@ def read(root: str | Path) -> tuple[Series, ...]:
 
 
 def split(places: tuple[Series, ...]) -> tuple[tuple[Series, ...], tuple[Series, ...]]:
-    """The places for training and those for validation, which share no ground: Hesbaye is validation's alone, of the two
-    large scenes it has the eastern third."""
+    """The places for training and those for validation, which share no ground: Hesbaye is validation's alone, and it
+    has the eastern third of the two large scenes."""
     training: list[Series] = []
     validation: list[Series] = []
     for place in places:
