@@ -67,9 +67,22 @@ class TrainConfig:
 
     @classmethod
     def cpu(cls, samples: Path, validation: Path, out: Path, *, pan: bool) -> TrainConfig:
-        """What two cores manage in an hour: small batches, the residual on the additive baseline."""
-        network = Config(pan=pan, anchor="additive", guide=True, centre=0.15, spread=0.15)
-        return cls(samples, validation, out, network)
+        """What one core manages in an hour: a narrower network, small batches, the residual on the additive baseline,
+        references on both sides."""
+        network = Config(
+            pan=pan,
+            features=48,
+            growth=24,
+            layers=4,
+            blocks=3,
+            anchor="additive",
+            guide=True,
+            context=True,
+            uncertainty=True,
+            centre=0.15,
+            spread=0.15,
+        )
+        return cls(samples, validation, out, network, steps=6000, warmup=100, average=0.998, precision="bfloat16")
 
     @classmethod
     def paper(cls, samples: Path, validation: Path, out: Path, *, pan: bool, count: int) -> TrainConfig:
