@@ -32,7 +32,7 @@ from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_fingerprint
 from pipeline.inputs import Inputs, Reading
-from pipeline.methods import patch_side, predictors
+from pipeline.methods import Method, methods, patch_side
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.store import FUSED, INPUTS, Store
@@ -78,13 +78,14 @@ def fuse_tile(
 ) -> TileResult:
     """Fuse all Landsat dates of one tile, copy all Sentinel-2 dates, store them, then enter the ledger.
 
-    `predicts`: by whether it takes pan, in place of the plan's weights or baseline.
+    `predicts`: by whether it takes pan, in place of the plan's weights or baseline, with the nearest reference.
     Raises WeightsError where the weights are not those of the plan or give anything but numbers, ClusterError on a
     Dask worker without the resource GPU.
     """
     require_gpu()
     began = time.perf_counter()
-    work = _Work(plan, store, tile, harmonisation, pairs, predicts or predictors(plan))
+    offered = {pan: Method("network", predict) for pan, predict in (predicts or {}).items()}
+    work = _Work(plan, store, tile, harmonisation, pairs, offered or methods(plan, plan.options.method))
     counts: list[list[int]] = []
     objects: list[str] = []
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
@@ -115,14 +116,14 @@ class _Work:
         tile: Tile,
         harmonisation: Harmonisation,
         pairs: Sequence[Pair],
-        predicts: Mapping[bool, Predict],
+        offered: Mapping[bool, Method],
     ) -> None:
         self.plan, self.store, self.tile = plan, store, tile
-        self.predicts = predicts
+        self.offered = offered
         self.frame = frame_of(plan, tile)
         self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
         self.patches = 0
-        self._reading = Reading(plan, store, self.frame.window, harmonisation, pairs, True in predicts)
+        self._reading = Reading(plan, store, self.frame.window, harmonisation, pairs)
         self._observed = {scene.items: index for index, scene in enumerate(plan.of("sentinel2"))}
         self._out = {name: cube.array(store, FUSED, name, "r+") for name in LAYERS}
 
@@ -134,7 +135,7 @@ class _Work:
         quality = np.zeros(shape, np.uint8)
         landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
         # while one date is in the network the next is read
-        waiting = {k: ahead.submit(self._reading.inputs, scenes[k]) for k in landsat[:1]}
+        waiting = {k: ahead.submit(self._inputs, scenes[k]) for k in landsat[:1]}
         self._observe(scenes, out, quality)
         for k in landsat:
             scene = scenes[k]
@@ -142,7 +143,7 @@ class _Work:
             inputs = waiting.pop(k).result()
             self.spent["read"] += time.perf_counter() - start
             following = [j for j in landsat if j > k][:1]
-            waiting.update({j: ahead.submit(self._reading.inputs, scenes[j]) for j in following})
+            waiting.update({j: ahead.submit(self._inputs, scenes[j]) for j in following})
             start = time.perf_counter()
             self._fuse(scene, inputs, k, out, quality)
             self.spent["predict"] += time.perf_counter() - start
@@ -186,7 +187,7 @@ class _Work:
                 "written. The weights diverge on these inputs: use others, or --method additive"
             )
         stored = pack(fused)
-        age = inputs.age[rows, cols]
+        age = inputs.reference.age()[rows, cols]
         paired = age != FILL
         for band, name in enumerate(BANDS):
             out[name][k][wanted] = stored[band][wanted]
@@ -198,35 +199,45 @@ class _Work:
             residual = np.abs(degrade(np.where(wanted, fused, np.nan)) - landsat).mean(0)
         out["coherence"][k] = enlarged(pack(residual))
 
+    def _method(self, scene: Scene) -> Method:
+        """The method of a Landsat date: with pan where both it and the weights for it are there."""
+        found = self.offered.get(bool(scene.pan_items) and True in self.offered)
+        if found is None:
+            raise WeightsError(
+                f"{scene.label} has no panchromatic band and the plan has no weights without it; plan anew with both"
+            )
+        return found
+
+    def _inputs(self, scene: Scene) -> Inputs:
+        return self._reading.inputs(scene, both=self._method(scene).both, pan=True in self.offered)
+
     def _predicted(self, scene: Scene, inputs: Inputs) -> Array:
         """(6, H, W) on the window, from the patches that hold a pixel to be made."""
-        patch = patch_side(self.plan)
-        s2, landsat, pan = inputs.s2, inputs.landsat, inputs.pan
+        patch, method = patch_side(self.plan), self._method(scene)
+        s2, landsat, pan = method.reference(inputs.reference), inputs.landsat, inputs.pan
+        context = inputs.reference.context() if method.context else None
         hole = np.asarray(np.isnan(s2).any(axis=0))
+        height, width = hole.shape
         rows, cols = self.frame.inside
         wanted = np.zeros(hole.shape, bool)
         wanted[rows, cols] = enlarged(inputs.clear)[rows, cols] == CLEAR
         if any(self.frame.pad):
-            s2, landsat, pan = (mirrored(a, self.frame.pad, f) for a, f in ((s2, 1), (landsat, 3), (pan, 1.5)))
-            hole, wanted = (mirrored(a, self.frame.pad, 1) for a in (hole, wanted))
+            fine = (s2, context, hole, wanted)
+            s2, context, hole, wanted = (mirrored(a, self.frame.pad, 1) for a in fine)
+            landsat, pan = (mirrored(a, self.frame.pad, f) for a, f in ((landsat, 3), (pan, 1.5)))
         cuts = [(slice(r, r + patch), slice(c, c + patch)) for r in self.frame.rows for c in self.frame.cols]
         needed = np.array([wanted[cut].any() for cut in cuts])
         holes = np.stack([hole[cut] for cut in cuts])
         self.patches += int(needed.sum())
-        predict = self.predicts.get(pan is not None)
-        if predict is None:
-            raise WeightsError(
-                f"{scene.label} has no panchromatic band and the plan has no weights without it; plan anew with both"
-            )
 
-        def sparse(fine: Array, coarse: Array, sharp: Array | None, context: Array | None) -> Array:
+        def sparse(fine: Array, coarse: Array, sharp: Array | None, around: Array | None) -> Array:
             # a pixel of the result lies in no patch but needed ones, so the others may stay as they are
             made = np.array(fine)
-            made[needed] = predict(fine[needed], coarse[needed], None if sharp is None else sharp[needed], None)
+            some = (None if a is None else a[needed] for a in (sharp, around))
+            made[needed] = method.predict(fine[needed], coarse[needed], *some)
             # without a reference the pixel is Landsat's, enlarged: that is what the hole was filled with
             return np.where(holes[:, None], fine, made)
 
         overlap = patch - self.plan.options.stride
-        made = window(sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap)
-        height, width = inputs.s2.shape[1:]
+        made = window(sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap, context)
         return made[:, :height, :width]

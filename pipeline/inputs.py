@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE
+from marstfn.reference import Reference
 from pipeline import cube
-from pipeline.cube import CLEAR, FILL, SENTINEL2
+from pipeline.cube import CLEAR, SENTINEL2
 from pipeline.days import KEPT, Days
 from pipeline.grid import Window
 from pipeline.harmonise import Harmonisation
@@ -25,11 +26,9 @@ Array = NDArray[np.float32]
 class Inputs:
     """What a method sees of one Landsat date, on the window; float32 reflectance, NaN = nothing."""
 
-    s2: Array
+    reference: Reference
     landsat: Array
     pan: Array | None
-    age: NDArray[np.int16]
-    """Landsat day minus reference day, FILL where there is no reference."""
     clear: NDArray[np.uint8]
     """Landsat's own mask, 30 m."""
 
@@ -38,21 +37,26 @@ class Reading:
     """The Landsat dates of a plan as methods see them, on one window of the lattice."""
 
     def __init__(
-        self, plan: Plan, store: Store, window: Window, harmonisation: Harmonisation, pairs: Sequence[Pair], pan: bool
+        self, plan: Plan, store: Store, window: Window, harmonisation: Harmonisation, pairs: Sequence[Pair]
     ) -> None:
-        self._window, self._harmonisation, self._pairs, self._pan = window, harmonisation, pairs, pan
+        self._window, self._harmonisation, self._pairs = window, harmonisation, pairs
         self._days = {
             g.name: Days(store, g, window, len(cube.group_scenes(plan, g)), KEPT if g is SENTINEL2 else 1)
             for g in cube.groups(plan)
         }
         self._order = {scene.items: index for index, scene in enumerate(plan.of("landsat8"))}
 
-    def inputs(self, scene: Scene) -> Inputs:
-        """The inputs of one Landsat date, read now; what lies under its cloud is NaN."""
+    def inputs(self, scene: Scene, *, both: bool, pan: bool) -> Inputs:
+        """The inputs of one Landsat date, read now; what lies under its cloud is NaN.
+
+        `both`: whether Sentinel-2 of both sides of the date is wanted; else only the nearest of each pixel is read.
+        """
         index = self._order[scene.items]
         clear = self._days["landsat8"].clear(index)
-        s2, age = self._reference(self._pairs[index], clear == CLEAR)
-        return Inputs(s2, self._landsat(index, clear == CLEAR), self._sharp(scene, index, clear == CLEAR), age, clear)
+        known = clear == CLEAR
+        reference = self._reference(self._pairs[index], both) if known.any() else self._nothing()
+        sharp = self._sharp(index, known) if pan and scene.pan_items else None
+        return Inputs(reference, self._landsat(index, known), sharp, clear)
 
     def _landsat(self, index: int, known: NDArray[np.bool_]) -> Array:
         """(6, h, w), brought to the cube's one radiometric frame."""
@@ -62,26 +66,47 @@ class Reading:
         values[:, ~known] = np.nan
         return self._harmonisation.apply(values, index)
 
-    def _sharp(self, scene: Scene, index: int, known: NDArray[np.bool_]) -> Array | None:
-        """(1, 2h, 2w), where the date has pan and a method takes it."""
-        if not scene.pan_items or not self._pan:
-            return None
+    def _sharp(self, index: int, known: NDArray[np.bool_]) -> Array:
+        """(1, 2h, 2w); what hides Landsat's bands hides its pan."""
         values = self._days["landsat8_pan"].reflectance(index)
-        # what hides Landsat's bands hides its pan
         values[:, ~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
         return values
 
-    def _reference(self, pair: Pair, known: NDArray[np.bool_]) -> tuple[Array, NDArray[np.int16]]:
-        """(6, H, W) of the first clear Sentinel-2 day of each pixel, and its age."""
-        sentinel2, shape = self._days["sentinel2"], self._window.shape(FINE)
-        s2 = np.full((len(BANDS), *shape), np.nan, np.float32)
-        age = np.full(shape, FILL, np.int16)
-        for day, gap in zip(pair.references, pair.days, strict=True):
-            open_ = age == FILL
-            if not known.any() or not open_.any():
-                break
-            take = open_ & sentinel2.seen(day)
+    def _reference(self, pair: Pair, both: bool) -> Reference:
+        """On either side of the date the first clear day of each pixel, in the order of the pair.
+
+        Masks are read first: of the reflectance, twelve times their size, only the days that serve a pixel.
+        """
+        days, chosen = self._serving(pair)
+        shape = days.shape[1:]
+        later = days[1] < days[0]
+        images = [np.full((len(BANDS), *shape), np.nan, np.float32) for _ in range(2 if both else 1)]
+        # in the order of the axis: a few neighbouring days are read at once
+        for k in np.argsort(pair.references, kind="stable"):
+            side = int(pair.days[k] < 0)
+            take = chosen[side] == k
+            if not both:
+                take &= later if side else ~later
             if take.any():
-                s2[:, take] = sentinel2.values(day)[:, take] * np.float32(cube.SCALE)
-                age[take] = gap
-        return s2, age
+                values = self._days["sentinel2"].values(pair.references[k])
+                images[side if both else 0][:, take] = values[:, take] * np.float32(cube.SCALE)
+        # one image stands for both sides where only the nearer one of each pixel is asked for
+        return Reference(images[0], images[-1], days[0], days[1])
+
+    def _serving(self, pair: Pair) -> tuple[Array, NDArray[np.int16]]:
+        """(2, H, W) days to the reference before and after, inf where there is none, and its place in the pair."""
+        shape = self._window.shape(FINE)
+        days = np.full((2, *shape), np.inf, np.float32)
+        chosen = np.full((2, *shape), -1, np.int16)
+        for k, (day, gap) in enumerate(zip(pair.references, pair.days, strict=True)):
+            side = int(gap < 0)
+            open_ = chosen[side] < 0
+            if open_.any():
+                take = open_ & self._days["sentinel2"].seen(day)
+                days[side][take], chosen[side][take] = abs(gap), k
+        return days, chosen
+
+    def _nothing(self) -> Reference:
+        shape = self._window.shape(FINE)
+        empty, never = np.full((len(BANDS), *shape), np.nan, np.float32), np.full(shape, np.inf, np.float32)
+        return Reference(empty, empty, never, never)

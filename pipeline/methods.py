@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marstfn import weights as weight_files
-from marstfn.baselines import METHODS
+from marstfn.baselines import METHODS, REFERENCE, Kind
 from marstfn.predict import Predict, Predictor
+from marstfn.reference import Reference
 from pipeline.errors import WeightsError
 from pipeline.plan import Plan, WeightsRef
 
@@ -19,6 +21,28 @@ Array = NDArray[np.float32]
 
 BASELINE_PATCH = 60
 """Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method and what it asks of the reference: the nearest clear day or both sides interpolated to the date, and
+    whether their difference and ages come along."""
+
+    name: str
+    predict: Predict
+    kind: Kind = "nearest"
+    context: bool = False
+    interval: tuple[float, ...] | None = None
+    """Where there is a seventh channel: by band, what makes it the half-width of the 90 % interval."""
+
+    @property
+    def both(self) -> bool:
+        """Whether it looks at Sentinel-2 on both sides of the date."""
+        return self.kind == "between" or self.context
+
+    def reference(self, around: Reference) -> Array:
+        """(6, H, W) in the form the method takes."""
+        return around.between() if self.kind == "between" else around.nearest()
 
 
 def patch_side(plan: Plan) -> int:
@@ -30,14 +54,19 @@ _loading = threading.Lock()
 _loaded: dict[tuple[Any, ...], Predictor] = {}
 
 
-def predictors(plan: Plan) -> Mapping[bool, Predict]:
-    """The plan's method by whether it takes pan; weights are loaded once a process.
+def methods(plan: Plan, name: str) -> Mapping[bool, Method]:
+    """The method `name` by whether it takes pan; the network is that of the plan's weights, loaded once a process.
 
     Raises WeightsError where a weights file is gone or no longer the one of the plan.
     """
-    if plan.options.method != "network":
-        return {False: _patchwise(plan.options.method)}
-    return {ref.pan: _predictor(ref, plan) for ref in plan.weights}
+    if name != "network":
+        return {False: Method(name, _patchwise(name), REFERENCE[name])}
+    return {ref.pan: _network(_predictor(ref, plan)) for ref in plan.weights}
+
+
+def _network(predictor: Predictor) -> Method:
+    kind: Kind = "between" if predictor.context else "nearest"
+    return Method("network", predictor, kind, predictor.context, predictor.interval)
 
 
 def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:

@@ -23,7 +23,7 @@ class Pair:
     landsat: int
     references: tuple[int, ...]
     days: tuple[int, ...]
-    """Landsat day minus reference day."""
+    """Landsat day minus reference day; negative where the reference lies after, 0 counts as before."""
     clear: tuple[float, ...]
     """Share of the whole area in which each reference is clear."""
 
@@ -35,11 +35,12 @@ class Pair:
 def pair(
     landsat: Sequence[datetime], sentinel2: Sequence[datetime], clear: Sequence[float], options: Options
 ) -> tuple[Pair, ...]:
-    """For each Landsat time the Sentinel-2 days that may serve it, the best first.
+    """For each Landsat time the Sentinel-2 days that may serve it, before or after, the best first.
 
-    Per pixel the first clear one wins, so the list is one for the whole area: neighbouring tiles compose the same
-    reference and leave no seam. `clear`: share of the area in which each Sentinel-2 day is clear, 0..1.
-    Days nearer than `min_reference_days` or farther than `max_reference_days` are left out, before and after alike.
+    Per pixel and side the first clear one wins, so the list is one for the whole area: neighbouring tiles compose the
+    same references and leave no seam. `clear`: share of the area in which each Sentinel-2 day is clear, 0..1.
+    Days nearer than `min_reference_days` or farther than `max_reference_days` are left out, before and after alike; of
+    the others at most `max_references` a side are kept.
     """
     if len(clear) != len(sentinel2):
         raise ValueError(f"{len(clear)} clear fractions for {len(sentinel2)} Sentinel-2 days")
@@ -53,7 +54,8 @@ def pair(
         ]
         # ties go to the earlier day: it cannot have seen what had not happened yet
         usable.sort(key=lambda j: (abs(gaps[j]) + PATCHWORK_DAYS * (1 - clear[j]), -gaps[j]))
-        chosen = usable[: options.max_references]
+        sides = [[j for j in usable if (gaps[j] < 0) == later][: options.max_references] for later in (False, True)]
+        chosen = [j for j in usable if j in sides[0] or j in sides[1]]
         out.append(
             Pair(index, tuple(chosen), tuple(gaps[j] for j in chosen), tuple(round(clear[j], 4) for j in chosen))
         )

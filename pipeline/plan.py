@@ -17,7 +17,7 @@ FORMAT = "1"
 """Version of the plan and of the cube it leads to; checked on open and on resume."""
 
 SensorName = Literal["sentinel2", "landsat8"]
-Method = Literal["network", "additive", "bicubic", "copy"]
+Method = Literal["network", "additive", "additive-linear", "linear", "bicubic", "copy"]
 
 
 class Frozen(BaseModel):
@@ -89,7 +89,7 @@ class Options(Frozen):
     max_reference_days: int = 120
     """A Sentinel-2 day farther from the Landsat day than this is never its reference."""
     max_references: int = 6
-    """Sentinel-2 days tried per pixel before it is left without a reference."""
+    """Sentinel-2 days tried per pixel on either side of the date before it is left without a reference there."""
     bandpass: bool = True
     """Bring Landsat to the Sentinel-2 MSI band-pass."""
     scene_check: bool = True

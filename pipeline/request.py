@@ -46,7 +46,7 @@ Weights = Annotated[
     str | list[str],
     Field(description="auto, the name of shipped weights (marstfn-pan, marstfn-nopan), or safetensors file(s)"),
 ]
-MethodName = Annotated[Method, Field(description="Fusion method; network is MARSTFN, the others are baselines")]
+MethodName = Annotated[Method, Field(description="Fusion method; network is MARSTFN, the others need no training")]
 Scheduler = Annotated[
     str,
     Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+", description="Address of a running Dask scheduler, tcp://host:port"),

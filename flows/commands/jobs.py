@@ -44,8 +44,8 @@ class Choices:
         Parameter(group=INPUT, help="Leave out items that report more cloud, in percent of the whole item."),
     ] = None
     method: Annotated[
-        Literal["network", "additive", "bicubic", "copy"] | None,
-        Parameter(group=METHOD, help="network is MARSTFN (default); the others are baselines."),
+        Literal["network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None,
+        Parameter(group=METHOD, help="network is MARSTFN (default); the others need no training."),
     ] = None
     weights: Annotated[
         list[str] | None,

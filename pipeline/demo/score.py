@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -88,15 +88,24 @@ def score_date(truth: Floats, made: Mapping[str, Floats], scored: Mask, fallback
     return out
 
 
-def composed(days: Iterable[tuple[Callable[[], Floats], Mask, int]], wanted: Mask) -> tuple[Floats, NDArray[np.int16]]:
-    """The reference (6, H, W) and its age in days (fill where none) on the pixels `wanted` (H, W): per pixel the first
-    clear of the `days` (reflectance on call, clear, Landsat day minus reference day), best first."""
+def composed(days: Sequence[tuple[Callable[[], Floats], Mask, int]], wanted: Mask) -> tuple[Floats, NDArray[np.int16]]:
+    """The nearest reference (6, H, W) and its age in days (fill where none) on the pixels `wanted` (H, W).
+
+    Of the `days` (reflectance on call, clear, Landsat day minus reference day; best first) the first clear on either
+    side of the date, and of these two the nearer.
+    """
+    chosen = np.full((2, *wanted.shape), -1)
+    away = np.full((2, *wanted.shape), np.inf)
+    for k, (_, clear, gap) in enumerate(days):
+        take = wanted & (chosen[int(gap < 0)] < 0) & clear
+        chosen[int(gap < 0)][take], away[int(gap < 0)][take] = k, abs(gap)
+    nearest = np.where(away[1] < away[0], chosen[1], chosen[0])
     image = np.full((len(BANDS), *wanted.shape), np.nan, np.float32)
     age = np.full(wanted.shape, cube.FILL, np.int16)
-    for values, clear, gap in days:
-        take = wanted & (age == cube.FILL) & clear
-        if take.any():
-            image[:, take], age[take] = values()[:, take], gap
+    for k in np.unique(nearest[nearest >= 0]):
+        values, _, gap = days[k]
+        take = nearest == k
+        image[:, take], age[take] = values()[:, take], gap
     return image, age
 
 
@@ -173,7 +182,7 @@ class _Reader:
         scene = self.landsat[pair.landsat]
         clear30 = self._plane(INPUTS, "landsat8/clear", pair.landsat) == CLEAR
         clear = np.repeat(np.repeat(clear30, RATIO, 0), RATIO, 1)
-        reference, age = composed((self._day(d, g) for d, g in zip(pair.references, pair.days, strict=True)), clear)
+        reference, age = composed([self._day(d, g) for d, g in zip(pair.references, pair.days, strict=True)], clear)
         scored = clear & (age != cube.FILL)
         percent = 100 * float(clear.mean()), 100 * float(scored.mean())
         if not scored.any():

@@ -65,9 +65,9 @@ def test_pixels_outside_the_set_do_not_matter() -> None:
     assert score.score_date(truth, {"m": made}, np.zeros(SHAPE, bool), truth) == {}
 
 
-def test_reference_is_per_pixel_the_first_clear_day() -> None:
+def test_reference_is_per_pixel_the_nearer_of_the_first_clear_days_before_and_after() -> None:
     days, called = [], []
-    for k, columns in enumerate([(0, 10), (5, 20), (0, 30)]):
+    for k, (columns, gap) in enumerate([((0, 10), -1), ((5, 20), 2), ((0, 30), 1), ((0, 30), -3)]):
         clear = np.zeros(SHAPE, bool)
         clear[:, columns[0] : columns[1]] = True
 
@@ -75,16 +75,17 @@ def test_reference_is_per_pixel_the_first_clear_day() -> None:
             called.append(k)
             return np.full((6, *SHAPE), k, np.float32)
 
-        days.append((values, clear, k - 1))
+        days.append((values, clear, gap))
     wanted = np.ones(SHAPE, bool)
     wanted[:, 25:] = False
     found, age = score.composed(days, wanted)
-    np.testing.assert_array_equal(age[0], [-1] * 10 + [0] * 10 + [1] * 5 + [cube.FILL] * 5)
-    np.testing.assert_array_equal(found[3, 7, :25], [0] * 10 + [1] * 10 + [2] * 5)
+    # an equal distance goes to the earlier day, and a day farther on in the list to no pixel that its side has served
+    np.testing.assert_array_equal(age[0], [1] * 5 + [-1] * 5 + [2] * 10 + [1] * 5 + [cube.FILL] * 5)
+    np.testing.assert_array_equal(found[3, 7, :25], [2] * 5 + [0] * 5 + [1] * 10 + [2] * 5)
     assert np.isnan(found[:, :, 25:]).all()
     called.clear()
-    score.composed(days, days[0][1])
-    assert called == [0]  # days that serve no wanted pixel are not read
+    score.composed(days, days[0][1] & ~days[1][1])
+    assert called == [2]  # days that serve no wanted pixel are not read
 
 
 def test_mean_over_dates_leaves_out_slivers() -> None:

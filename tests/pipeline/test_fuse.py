@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import warnings
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,12 +16,16 @@ import zarr
 from odc.geo.xr import ODCExtension  # noqa: F401 - the accessor
 
 from marstfn.bands import BANDS
-from marstfn.baselines import bicubic
+from marstfn.baselines import METHODS, bicubic
+from marstfn.reference import Reference
 from pipeline import cube, fuse, ledger
+from pipeline.days import Days
 from pipeline.errors import CubeError, StoreError, WeightsError
 from pipeline.fuse import fuse_fingerprint, fuse_tile
-from pipeline.grid import Grid
+from pipeline.grid import Grid, Window
 from pipeline.harmonise import Fit, Harmonisation, SceneFit
+from pipeline.inputs import Reading
+from pipeline.methods import Method, methods
 from pipeline.pairing import Pair, pair
 from pipeline.plan import Options, Plan, Scene, WeightsRef
 from pipeline.store import FUSED, INPUTS, Store
@@ -102,16 +107,25 @@ def world(folder: Path, plan: Plan, seed: int = 1) -> World:
     return World(plan, store, s2, s2_clear, l8, l8_clear)
 
 
+def around(w: World, index: int) -> Reference:
+    """The references of a Landsat date before and after, pixel by pixel, the slow way."""
+    pair_, shape = w.pairs()[index], w.plan.grid.shape(10)
+    images = np.full((2, 6, *shape), np.nan, np.float32)
+    days = np.full((2, *shape), np.inf, np.float32)
+    for row, col in np.ndindex(shape):
+        for side, sign in ((0, 1), (1, -1)):
+            for day, gap in zip(pair_.references, pair_.days, strict=True):
+                if w.s2_clear[day, row, col] == 1 and (gap >= 0) == (sign > 0):
+                    images[side, :, row, col] = w.s2[:, day, row, col] * np.float32(1e-4)
+                    days[side, row, col] = abs(gap)
+                    break
+    return Reference(*images, *days)
+
+
 def composed(w: World, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The reference of a Landsat date and its age, pixel by pixel, the slow way."""
-    pair_ = w.pairs()[index]
-    out, age = np.full((6, *w.plan.grid.shape(10)), -9999), np.full(w.plan.grid.shape(10), -9999)
-    for row, col in np.ndindex(age.shape):
-        for day, gap in zip(pair_.references, pair_.days, strict=True):
-            if w.s2_clear[day, row, col] == 1:
-                out[:, row, col], age[row, col] = w.s2[:, day, row, col], gap
-                break
-    return out, age
+    """The nearest reference of a Landsat date, as stored, and its age."""
+    found = around(w, index)
+    return np.nan_to_num(np.rint(found.nearest() * 1e4), nan=-9999).astype(int), found.age()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +142,7 @@ def fused_dates(plan: Plan) -> list[int]:
     return [k for k, s in enumerate(plan.scenes) if s.sensor == "landsat8"]
 
 
-def test_the_reference_is_the_first_clear_day_of_each_pixel_and_leaves_no_seam(w, copied):
+def test_the_reference_is_the_nearest_clear_day_of_each_pixel_and_leaves_no_seam(w, copied):
     """Method `copy` is the identity network: what comes out is the composed reference to the last bit, on every tile
     and patch border alike."""
     for index, k in enumerate(fused_dates(w.plan)):
@@ -159,6 +173,68 @@ def test_flags_say_what_each_pixel_is(w, copied):
         assert (copied["coherence"][k] == -9999).all()
 
 
+def test_both_sides_reach_the_methods_that_look_at_both(w, tmp_path):
+    """`linear` is the identity of the interpolated reference."""
+    out = dataclasses.replace(w, plan=make_plan(method="linear"), store=Store(str(tmp_path)))
+    shutil.copytree(w.store.local / INPUTS, tmp_path / INPUTS)
+    made = out.fuse()
+    for index, k in enumerate(fused_dates(w.plan)):
+        want = around(w, index)
+        both = np.isfinite(want.days_before) & np.isfinite(want.days_after)
+        assert (both & (want.days_before > 0)).any()
+        there = made["quality"][k] == 2
+        between, age = want.between() * 1e4, want.age()
+        assert (made["reference_age"][k][there] == age[there]).all()
+        for band, name in enumerate(BANDS):
+            assert np.abs(made[name][k][there] - between[band][there]).max() <= 0.501, name
+
+
+def test_context_is_cut_like_the_reference_it_belongs_to(w, tmp_path, monkeypatch):
+    """A network that gives back what it was told of time: every pixel its own, whatever tile and patch it lies in."""
+
+    def told(s2, landsat, pan, context):
+        assert context.shape == (len(s2), 8, 60, 60)
+        out = np.repeat(context[:, 6:7], 6, 1)
+        out[:, 1] = context[:, 7]
+        out[:, 2] = context[:, 2]
+        return out
+
+    told_of = {False: Method("network", told, "between", context=True)}
+    monkeypatch.setattr(fuse, "methods", lambda plan, name: told_of)
+    out = dataclasses.replace(w, store=Store(str(tmp_path)))
+    shutil.copytree(w.store.local / INPUTS, tmp_path / INPUTS)
+    made = out.fuse()
+    for index, k in enumerate(fused_dates(w.plan)):
+        want = around(w, index).context()
+        there = made["quality"][k] == 2
+        for name, channel in (("blue", 6), ("green", 7), ("red", 2)):
+            assert np.abs(made[name][k][there] * 1e-4 - want[channel][there]).max() < 1e-4, name
+
+
+def test_of_reflectance_only_the_days_that_serve_a_pixel_are_read(w, monkeypatch):
+    """One side's reference costs its masks and nothing else where a method wants the nearest day alone."""
+    values, read = Days.values, []
+
+    def noted(self, day):
+        if self._clear is not None and self._roi[0].stop > 50:
+            read.append(day)
+        return values(self, day)
+
+    monkeypatch.setattr(Days, "values", noted)
+    scene = w.plan.of("landsat8")[1]
+    reading = Reading(w.plan, w.store, Window(GRID, 0, 25, 0, 30), PLAIN, w.pairs())
+    nearest = reading.inputs(scene, both=False, pan=False).reference
+    once = [day for day in read if day is not None]
+    read.clear()
+    whole = reading.inputs(scene, both=True, pan=False).reference
+    assert len(once) < len(read)
+    want = around(w, 1)
+    np.testing.assert_array_equal(nearest.nearest(), want.nearest())
+    np.testing.assert_array_equal(whole.before, want.before)
+    np.testing.assert_array_equal(whole.after, want.after)
+    np.testing.assert_array_equal(whole.days_after, want.days_after)
+
+
 def test_without_a_reference_a_pixel_is_landsat_enlarged(w, copied):
     """The hole 50:56 x 20:26 lies inside one patch: there it is the bicubic enlargement."""
     k = fused_dates(w.plan)[0]
@@ -181,7 +257,7 @@ def test_coherence_is_what_the_fused_pixels_say_against_landsat(w, copied):
         np.testing.assert_allclose(got, np.repeat(np.repeat(want, 3, 0), 3, 1), atol=1)
 
 
-@pytest.mark.parametrize("method", ["additive", "bicubic", "copy"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_tiles_equal_the_whole(method, tmp_path):
     """The tile side changes not one stored value, for any method."""
     outs = []
@@ -193,7 +269,7 @@ def test_tiles_equal_the_whole(method, tmp_path):
             assert (values == other[name]).all(), f"{name}: {(values != other[name]).sum()} differ"
 
 
-def blurry(s2, landsat, pan, context=None):
+def blurry(s2, landsat, pan, context):
     """A stand-in for a network: looks at the whole patch, so that a patch cut elsewhere would give other values."""
     weights = np.linspace(0, 1, s2.shape[-1], dtype=np.float32)
     return s2 * 0.5 + (landsat.mean((2, 3)) * 0.5)[..., None, None] + weights * np.float32(0.01)
@@ -251,7 +327,7 @@ def test_pan_goes_to_the_weights_with_pan_and_only_there(tmp_path):
     seen = {True: set(), False: set()}
 
     def spy(kind):
-        def predict(s2, landsat, pan, context=None):
+        def predict(s2, landsat, pan, context):
             seen[kind].add(None if pan is None else pan.shape[1:])
             assert all(np.isfinite(a).all() for a in (s2, landsat, *([] if pan is None else [pan])))
             return np.array(s2)
@@ -270,7 +346,7 @@ def test_only_patches_with_something_to_make_are_computed(tmp_path):
     cube.array(w.store, INPUTS, "landsat8/clear", "r+")[:] = w.l8_clear
     patches = []
 
-    def count(s2, landsat, pan, context=None):
+    def count(s2, landsat, pan, context):
         patches.append(len(s2))
         return np.array(s2)
 
@@ -284,7 +360,7 @@ def test_only_patches_with_something_to_make_are_computed(tmp_path):
 def test_a_network_that_gives_no_numbers_fails_the_tile_by_name(value, tmp_path):
     w = world(tmp_path, make_plan())
 
-    def broken(s2, landsat, pan, context=None):
+    def broken(s2, landsat, pan, context):
         out = np.array(s2)
         out[:, 3, 10, 10] = value
         return out
@@ -336,10 +412,10 @@ def test_weights_that_are_not_the_plans_are_refused(w):
         update={"weights": (lost,), "options": w.plan.options.model_copy(update={"method": "network"})}
     )
     with pytest.raises(WeightsError, match=r"not found.*aaaaaaaaaaaa"):
-        fuse.predictors(plan)
+        methods(plan, "network")
     other = lost.model_copy(update={"source": "marstfn-nopan"})
     with pytest.raises(WeightsError, match="no longer those of the plan"):
-        fuse.predictors(plan.model_copy(update={"weights": (other,)}))
+        methods(plan.model_copy(update={"weights": (other,)}), "network")
 
 
 def test_plain_open_zarr_reads_numbers_and_georeference_without_a_word(w, copied):

@@ -44,6 +44,12 @@ def test_no_reference_is_an_empty_list_not_an_error():
     assert clouded.references == (0,)
 
 
+def test_a_cloudy_side_keeps_its_own_candidates():
+    """Many good days after the date do not push the ones before it off the list."""
+    (found,) = pair(days(20), days(0, 2, 21, 22, 23, 24), [0.9] * 6, Options(max_references=2))
+    assert found.days == (-1, -2, 18, 20)
+
+
 def test_a_sensor_half_an_orbit_apart_is_still_the_same_day():
     assert day_gap(START + timedelta(hours=5), START) == 0
     assert day_gap(START + timedelta(days=3, hours=-5), START) == 3
@@ -62,7 +68,8 @@ def test_bounds_hold_whatever_the_year_looks_like(s2, l8, least, most, count, ra
     options = Options(min_reference_days=least, max_reference_days=most, max_references=count)
     sentinel2, landsat = days(*sorted(s2)), days(*sorted(l8))
     for found, when in zip(pair(landsat, sentinel2, clear, options), landsat, strict=True):
-        assert len(found.references) == len(set(found.references)) <= count
+        assert len(found.references) == len(set(found.references))
+        assert max(sum(gap < 0 for gap in found.days), sum(gap >= 0 for gap in found.days)) <= count
         for j, gap in zip(found.references, found.days, strict=True):
             assert gap == day_gap(when, sentinel2[j])
             assert least <= abs(gap) <= most

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +105,7 @@ def india(shared: Path, client: Client, tmp_path_factory: pytest.TempPathFactory
     scenes = real.write_india(shared, folder / "scenes")
     given: list[tuple[int, float, float]] = []
     with serve(scenes.folder) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fuse, "predictors", _listening(fuse.predictors, given))
+        patch.setattr(fuse, "methods", _listening(fuse.methods, given))
         made = job.prepare(_asked(scenes, server.url, folder / "store", weights="auto", tile_px=60))
         job.ingest(made, client)
         job.harmonise(made, client)
@@ -254,17 +254,19 @@ def _asked(scenes: real.Real, url: str, store: Path, **extra: object) -> request
     )  # fmt: skip
 
 
-def _listening(predictors, given: list[tuple[int, float, float]]):
-    """`fuse.predictors` that notes what each call is given as pan."""
+def _listening(methods, given: list[tuple[int, float, float]]):
+    """`fuse.methods` that notes what each call is given as pan."""
 
-    def noted(plan):
-        made = predictors(plan)
+    def noted(plan, name):
+        made = methods(plan, name)
+        if True not in made:
+            return made
 
-        def predict(s2, landsat, pan):
+        def predict(s2, landsat, pan, context):
             given.append((len(pan), float(pan.min()), float(pan.max())))
-            return made[True](s2, landsat, pan)
+            return made[True].predict(s2, landsat, pan, context)
 
-        return {**made, True: predict} if True in made else made
+        return {**made, True: replace(made[True], predict=predict)}
 
     return noted
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from marstfn.baselines import METHODS
 from pipeline import request
 from pipeline.errors import PlanError
 from pipeline.settings import Settings
@@ -90,7 +91,7 @@ def test_bounds_reach_the_schema_of_a_signature() -> None:
     assert (year["minimum"], year["maximum"]) == (2015, request.last_complete_year() + 1)
     assert "Calendar year" in year["description"]
     assert TypeAdapter(request.TilePx).json_schema()["multipleOf"] == 6
-    assert set(TypeAdapter(request.MethodName).json_schema()["enum"]) == {"network", "additive", "bicubic", "copy"}
+    assert set(TypeAdapter(request.MethodName).json_schema()["enum"]) == {"network", *METHODS}
     assert all(
         "description" in TypeAdapter(t).json_schema() for t in (request.AOISource, request.Catalog, request.Weights)
     )
