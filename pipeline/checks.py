@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
 from pipeline import cube
-from pipeline.cube import CLEAR, FILL, FUSED_PIXEL, HIDDEN, MASKED, NOTHING, OBSERVED, SCALE, UPSAMPLED
+from pipeline.cube import CLEAR, FILL, FUSED_PIXEL, FUSED_PIXELS, HIDDEN, MASKED, NOTHING, OBSERVED, SCALE, UPSAMPLED
 from pipeline.ledger import ABSENT, Record
 from pipeline.plan import Plan, Scene
 
 REFLECTANCE = (-0.5, 3.0)
 """No surface seen through a corrected atmosphere lies outside; the detectors saturate below 3."""
 COHERENCE = (0.0, 3.5)
-FLAGS = {"landsat8": (NOTHING, FUSED_PIXEL, UPSAMPLED, HIDDEN), "sentinel2": (NOTHING, OBSERVED, HIDDEN)}
+UNCERTAINTY = (0.0, 2.0)
+FLAGS = {"landsat8": (NOTHING, *FUSED_PIXELS, UPSAMPLED, HIDDEN), "sentinel2": (NOTHING, OBSERVED, HIDDEN)}
 """Values of `quality` that a date of each sensor may hold."""
 AGAIN = "Delete the tile's ledger record and run again with the same store: only this tile is made anew"
 ANEW = "Run again with another --store"
@@ -89,8 +90,8 @@ def fused_values(plan: Plan, tile: str, dates: slice, stored: Stored) -> Iterato
     """A block of the fused cube: ranges, flags each sensor may have, and values present exactly where the flag says."""
     scenes = plan.scenes[dates]
     quality = stored["quality"]
-    fused, known = quality == FUSED_PIXEL, np.isin(quality, (OBSERVED, FUSED_PIXEL, UPSAMPLED))
-    landsat_made = np.isin(quality, (FUSED_PIXEL, UPSAMPLED))
+    fused, known = np.isin(quality, FUSED_PIXELS), np.isin(quality, (OBSERVED, *FUSED_PIXELS, UPSAMPLED))
+    landsat_made = np.isin(quality, (*FUSED_PIXELS, UPSAMPLED))
     allowed = np.stack([np.isin(plane, FLAGS[s.sensor]) for plane, s in zip(quality, scenes, strict=True)])
     judge = _judge("fused.zarr", tile, scenes)
     yield from judge("quality", ~allowed, quality, "a flag that a date of this source cannot have")
@@ -112,6 +113,25 @@ def fused_values(plan: Plan, tile: str, dates: slice, stored: Stored) -> Iterato
     yield from judge("coherence", there & ~landsat_made, residual, "a residual where no Landsat went in", SCALE)
     yield from judge("coherence", fused & ~there, residual, "no residual where `quality` says fused")
     yield from judge("coherence", there & _outside(residual, COHERENCE), residual, _range(COHERENCE), SCALE)
+
+
+def uncertainties(plan: Plan, tile: str, dates: slice, stored: Stored) -> Iterator[Finding]:
+    """A block of the fused cube: uncertainty in its range, where the network fused with weights that give it, and
+    nowhere else."""
+    scenes = plan.scenes[dates]
+    values, by_network = stored["uncertainty"], stored["quality"] == FUSED_PIXEL
+    given = np.array([_gives_uncertainty(plan, scene) for scene in scenes])[:, None, None]
+    there = values != FILL
+    judge = _judge("fused.zarr", tile, scenes)
+    yield from judge("uncertainty", by_network & given & ~there, values, "none where the network fused", SCALE)
+    yield from judge("uncertainty", there & ~(by_network & given), values, "one where no method gave it", SCALE)
+    yield from judge("uncertainty", there & _outside(values, UNCERTAINTY), values, _range(UNCERTAINTY), SCALE)
+
+
+def _gives_uncertainty(plan: Plan, scene: Scene) -> bool:
+    """Whether the weights that serve a date give an uncertainty."""
+    pan = bool(scene.pan_items) and any(ref.pan for ref in plan.weights)
+    return any(ref.pan == pan and ref.interval is not None for ref in plan.weights)
 
 
 def input_values(

@@ -12,12 +12,16 @@ import zarr
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, COARSE, FINE, PAN, PAN_RES
-from pipeline.encoding import AGE, RESIDUAL, flags, identity, reflectance
+from pipeline import uncertainty
+from pipeline.encoding import AGE, QUALITY, RESIDUAL, flags, identity, reflectance
 from pipeline.encoding import CLEAR as CLEAR
 from pipeline.encoding import FILL as FILL
+from pipeline.encoding import FUSED_FREELY as FUSED_FREELY
 from pipeline.encoding import FUSED_PIXEL as FUSED_PIXEL
+from pipeline.encoding import FUSED_PIXELS as FUSED_PIXELS
 from pipeline.encoding import FUSED_SOURCE as FUSED_SOURCE
 from pipeline.encoding import HIDDEN as HIDDEN
+from pipeline.encoding import LAYERS as LAYERS
 from pipeline.encoding import MASKED as MASKED
 from pipeline.encoding import NOTHING as NOTHING
 from pipeline.encoding import OBSERVED as OBSERVED
@@ -124,11 +128,11 @@ def create_fused(plan: Plan, store: Store, versions: dict[str, str] | None = Non
     step = block_length(len(scenes), plan.options.time_shard)
     shard, chunk = (step, side, side), (step, inner_side(side), inner_side(side))
     for band in BANDS:
-        layer(root, band, shape, shard, chunk, "int16", FILL, reflectance(band))
-    meanings = ("nothing", "observed", "fused", "landsat_upsampled", "masked")
-    layer(root, "quality", shape, shard, chunk, "uint8", NOTHING, flags(*meanings))
+        layer(root, band, shape, shard, chunk, "int16", FILL, reflectance(band) | uncertainty.of_band(plan, band))
+    layer(root, "quality", shape, shard, chunk, "uint8", NOTHING, flags(*QUALITY))
     layer(root, "reference_age", shape, shard, chunk, "int16", FILL, AGE)
     layer(root, "coherence", shape, shard, chunk, "int16", FILL, RESIDUAL)
+    layer(root, "uncertainty", shape, shard, chunk, "int16", FILL, uncertainty.ATTRS)
     consolidate(root)
     return True
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn.bands import FINE, PAN
-from pipeline.plan import FORMAT, Plan
+from marstfn.bands import BANDS, FINE, PAN
+from pipeline.plan import FORMAT, Method, Plan
 
 FILL = -9999
 """Stored where nothing is known; decodes to NaN."""
@@ -17,8 +18,23 @@ SCALE = 1e-4
 """Reflectance of one stored unit."""
 NOTHING, CLEAR, MASKED = 0, 1, 2
 """Values of `clear` in the inputs."""
-OBSERVED, FUSED_PIXEL, UPSAMPLED, HIDDEN = 1, 2, 3, 4
-"""Values of `quality` in the fused cube besides NOTHING."""
+OBSERVED, FUSED_PIXEL, UPSAMPLED, HIDDEN, FUSED_FREELY, IN_TIME = 1, 2, 3, 4, 5, 6
+"""Values of `quality` in the fused cube besides NOTHING: what a pixel is, and by which family of methods."""
+QUALITY = ("nothing", "observed", "fused", "landsat_upsampled", "masked", "fused_additive", "sentinel2_in_time")
+"""What the values mean, from 0."""
+FUSED_PIXELS = (FUSED_PIXEL, FUSED_FREELY, IN_TIME)
+"""Pixels of a Landsat date that a Sentinel-2 reference went into."""
+FLAG: Mapping[Method, int] = {
+    "network": FUSED_PIXEL,
+    "additive": FUSED_FREELY,
+    "additive-linear": FUSED_FREELY,
+    "linear": IN_TIME,
+    "copy": IN_TIME,
+    "bicubic": UPSAMPLED,
+}
+"""What a method makes of a pixel that has a reference."""
+LAYERS = (*BANDS, "quality", "reference_age", "coherence", "uncertainty")
+"""Variables of the fused cube."""
 FUSED_SOURCE, OBSERVED_SOURCE = "landsat-8 fused", "sentinel-2 observed"
 RADIOMETRY = "Sentinel-2 MSI"
 """The one radiometric frame of all reflectance in the fused cube."""

@@ -15,12 +15,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
-from pipeline.cube import open_cube
+from pipeline.cube import LAYERS, open_cube
 from pipeline.errors import CubeError, StoreError
 
 FILL = -9999
-LAYERS = (*BANDS, "quality", "reference_age", "coherence")
-"""What can be exported; quality keeps its flag values, reference_age its days."""
 
 Source = Literal["fused", "observed"]
 MEMORY = 2**30

@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import degrade
 from marstfn.predict import Predict, window
-from pipeline import cube, ledger
+from pipeline import cube, ledger, uncertainty
 from pipeline.cluster import require_gpu
 from pipeline.cube import (
     CLEAR,
     FILL,
-    FUSED_PIXEL,
     HIDDEN,
+    LAYERS,
     MASKED,
     NOTHING,
     OBSERVED,
     UPSAMPLED,
     pack,
 )
+from pipeline.encoding import FLAG, QUALITY
 from pipeline.errors import WeightsError
 from pipeline.frame import enlarged, frame_of, mirrored
 from pipeline.grid import Tile
@@ -41,7 +42,6 @@ Array = NDArray[np.float32]
 
 LIBRARIES = ("torch", "numpy", "scipy", "marstfn")
 """Whose versions shape the fused pixels."""
-LAYERS = (*BANDS, "quality", "reference_age", "coherence")
 
 
 def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair]) -> str:
@@ -131,7 +131,7 @@ class _Work:
         """Make and store one block of dates; pixels by quality flag for each."""
         scenes = self.plan.scenes[dates]
         shape = (len(scenes), *self.tile.shape(FINE))
-        out = {name: np.full(shape, FILL, np.int16) for name in (*BANDS, "reference_age", "coherence")}
+        out = {name: np.full(shape, FILL, np.int16) for name in LAYERS if name != "quality"}
         quality = np.zeros(shape, np.uint8)
         landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
         # while one date is in the network the next is read
@@ -152,7 +152,7 @@ class _Work:
         for name, values in made.items():
             cube.write_block(self._out[name], dates, self.tile, FINE, values)
         self.spent["write"] += time.perf_counter() - start
-        return [[int((day == flag).sum()) for flag in range(HIDDEN + 1)] for day in quality]
+        return [[int((day == flag).sum()) for flag in range(len(QUALITY))] for day in quality]
 
     def _observe(self, scenes: Sequence[Scene], out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]) -> None:
         """Copy the Sentinel-2 dates of a block: they follow one another on their own axis, too."""
@@ -186,17 +186,22 @@ class _Work:
                 f"{used} gave values that are no numbers for tile {self.tile.name}, {scene.label}; the tile is not "
                 "written. The weights diverge on these inputs: use others, or --method additive"
             )
-        stored = pack(fused)
+        method = self._method(scene)
+        stored = pack(fused[: len(BANDS)])
         age = inputs.reference.age()[rows, cols]
-        paired = age != FILL
+        paired, flag = wanted & (age != FILL), FLAG[method.name]
         for band, name in enumerate(BANDS):
             out[name][k][wanted] = stored[band][wanted]
-        out["reference_age"][k][wanted] = age[wanted]
-        quality[k][wanted & paired] = FUSED_PIXEL
-        quality[k][wanted & ~paired] = UPSAMPLED
+        quality[k][wanted] = UPSAMPLED
+        quality[k][paired] = flag
+        if flag != UPSAMPLED:
+            out["reference_age"][k][paired] = age[paired]
+        if method.interval is not None:
+            half = pack(fused[len(BANDS)] * np.float32(uncertainty.scale(self.plan, method.interval)))
+            out["uncertainty"][k][paired] = half[paired]
         landsat = inputs.landsat[:, rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
         with np.errstate(invalid="ignore"):
-            residual = np.abs(degrade(np.where(wanted, fused, np.nan)) - landsat).mean(0)
+            residual = np.abs(degrade(np.where(wanted, fused[: len(BANDS)], np.nan)) - landsat).mean(0)
         out["coherence"][k] = enlarged(pack(residual))
 
     def _method(self, scene: Scene) -> Method:
@@ -212,7 +217,7 @@ class _Work:
         return self._reading.inputs(scene, both=self._method(scene).both, pan=True in self.offered)
 
     def _predicted(self, scene: Scene, inputs: Inputs) -> Array:
-        """(6, H, W) on the window, from the patches that hold a pixel to be made."""
+        """(6, H, W) on the window, from the patches that hold a pixel to be made; (7, H, W) with uncertainty."""
         patch, method = patch_side(self.plan), self._method(scene)
         s2, landsat, pan = method.reference(inputs.reference), inputs.landsat, inputs.pan
         context = inputs.reference.context() if method.context else None
@@ -232,11 +237,13 @@ class _Work:
 
         def sparse(fine: Array, coarse: Array, sharp: Array | None, around: Array | None) -> Array:
             # a pixel of the result lies in no patch but needed ones, so the others may stay as they are
-            made = np.array(fine)
+            # without a reference a pixel stays what the hole was filled with: Landsat, enlarged
+            more = [] if method.interval is None else [np.zeros_like(fine[:, :1])]
+            made = np.concatenate([fine, *more], axis=1)
             some = (None if a is None else a[needed] for a in (sharp, around))
-            made[needed] = method.predict(fine[needed], coarse[needed], *some)
-            # without a reference the pixel is Landsat's, enlarged: that is what the hole was filled with
-            return np.where(holes[:, None], fine, made)
+            predicted = method.predict(fine[needed], coarse[needed], *some)
+            made[needed] = np.where(holes[needed, None], made[needed], predicted)
+            return made
 
         overlap = patch - self.plan.options.stride
         made = window(sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap, context)

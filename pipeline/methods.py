@@ -15,6 +15,7 @@ from marstfn.baselines import METHODS, REFERENCE, Kind
 from marstfn.predict import Predict, Predictor
 from marstfn.reference import Reference
 from pipeline.errors import WeightsError
+from pipeline.plan import Method as MethodName
 from pipeline.plan import Plan, WeightsRef
 
 Array = NDArray[np.float32]
@@ -28,7 +29,7 @@ class Method:
     """A method and what it asks of the reference: the nearest clear day or both sides interpolated to the date, and
     whether their difference and ages come along."""
 
-    name: str
+    name: MethodName
     predict: Predict
     kind: Kind = "nearest"
     context: bool = False
@@ -54,7 +55,7 @@ _loading = threading.Lock()
 _loaded: dict[tuple[Any, ...], Predictor] = {}
 
 
-def methods(plan: Plan, name: str) -> Mapping[bool, Method]:
+def methods(plan: Plan, name: MethodName) -> Mapping[bool, Method]:
     """The method `name` by whether it takes pan; the network is that of the plan's weights, loaded once a process.
 
     Raises WeightsError where a weights file is gone or no longer the one of the plan.
@@ -87,7 +88,7 @@ def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
         return _loaded[key]
 
 
-def _patchwise(method: str) -> Predict:
+def _patchwise(method: MethodName) -> Predict:
     function = METHODS[method]
 
     def predict(s2: Array, landsat: Array, pan: Array | None, context: Array | None = None) -> Array:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.grid import Grid, Tile
 
-FORMAT = "1"
+FORMAT = "2"
 """Version of the plan and of the cube it leads to; checked on open and on resume."""
 
 SensorName = Literal["sentinel2", "landsat8"]
@@ -69,6 +69,10 @@ class WeightsRef(Frozen):
     pan: bool
     patch: int
     """Side of the model window in 10 m pixels."""
+    context: bool = False
+    """Whether they look at Sentinel-2 on both sides of the date."""
+    interval: tuple[float, ...] | None = None
+    """By band, what makes their uncertainty the half-width of a 90 % interval; None where they give none."""
 
 
 class Options(Frozen):

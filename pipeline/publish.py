@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
 from pipeline import cube, harmonise, stac_item, views
-from pipeline.cube import FILL, FUSED_PIXEL, HIDDEN, NOTHING, OBSERVED, UPSAMPLED
+from pipeline.cube import FILL, FUSED_PIXELS, HIDDEN, NOTHING, OBSERVED, UPSAMPLED
+from pipeline.encoding import QUALITY
 from pipeline.events import Listener, Note, silent
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
@@ -79,7 +80,7 @@ class Tally:
     """Counts over the pixels seen so far; sums are exact, so that the order of tiles does not matter."""
 
     quality: NDArray[np.int64]
-    """(dates, 5) pixels by flag."""
+    """(dates, flags) pixels by flag."""
     ages: list[Counter[int]]
     coherence: NDArray[np.int64]
     """(dates, 2) sum in stored units, and pixels."""
@@ -87,13 +88,15 @@ class Tally:
 
     @classmethod
     def empty(cls, dates: int) -> Tally:
-        return cls(np.zeros((dates, 5), np.int64), [Counter() for _ in range(dates)], np.zeros((dates, 2), np.int64))
+        return cls(
+            np.zeros((dates, len(QUALITY)), np.int64), [Counter() for _ in range(dates)], np.zeros((dates, 2), np.int64)
+        )
 
     def add(
         self, dates: slice, tile: str, quality: NDArray[np.uint8], age: NDArray[np.int16], coherence: NDArray[np.int16]
     ) -> None:
         """Count one block, each (dates, ny, nx) as stored."""
-        counts = np.stack([np.bincount(plane.ravel(), minlength=5)[:5] for plane in quality])
+        counts = np.stack([np.bincount(plane.ravel(), minlength=len(QUALITY))[: len(QUALITY)] for plane in quality])
         self.quality[dates] += counts
         self.by_tile.setdefault(tile, np.zeros_like(self.quality))[dates] += counts
         for k, (ages, residuals) in enumerate(zip(age, coherence, strict=True), start=dates.start):
@@ -155,7 +158,7 @@ def pictures(
     store: Store, plan: Plan, counted: Tally, *, truth: views.Truth | None = None, listener: Listener = silent
 ) -> tuple[str, ...]:
     """Draw quicklook.png and ndvi.png and return the names written; none where no Landsat date holds a pixel."""
-    known = counted.quality[:, [OBSERVED, FUSED_PIXEL, UPSAMPLED]].sum(axis=1)
+    known = counted.quality[:, [OBSERVED, *FUSED_PIXELS, UPSAMPLED]].sum(axis=1)
     if not known[[s.sensor == "landsat8" for s in plan.scenes]].any():
         listener(Note("warning", "no Landsat date of the cube holds a pixel, so there is no picture to draw"))
         return ()
@@ -176,7 +179,7 @@ def best_tile(plan: Plan, counted: Tally) -> Tile:
     of_landsat = [k for k, scene in enumerate(plan.scenes) if scene.sensor == "landsat8"]
     tiles = list(plan.tiles)
     known = [
-        counted.by_tile[t.name][of_landsat][:, [FUSED_PIXEL, UPSAMPLED]].sum() / max(1, counted.by_tile[t.name].sum())
+        counted.by_tile[t.name][of_landsat][:, [*FUSED_PIXELS, UPSAMPLED]].sum() / max(1, counted.by_tile[t.name].sum())
         for t in tiles
     ]
     middle = plan.grid.rows / 2, plan.grid.columns / 2
@@ -219,6 +222,7 @@ def scenes_csv(landsat: tuple[LandsatRow, ...]) -> str:
 
 def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...]) -> LandsatRow:
     percent = _percent(counted.quality[k])
+    fused = round(sum(percent[flag] for flag in FUSED_PIXELS), 2)
     ages = counted.ages[k]
     pixels = sum(ages.values())
     ranked = _ranked(ages)
@@ -228,8 +232,8 @@ def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...
         reference=_reference(scene.day, ranked[0][0]) if ranked else None,
         reference_age_days=ranked[0][0] if ranked else None,
         references={_reference(scene.day, age): round(count / pixels, 4) for age, count in ranked},
-        clear_percent=round(percent[FUSED_PIXEL] + percent[UPSAMPLED], 2),
-        fused_percent=percent[FUSED_PIXEL],
+        clear_percent=round(fused + percent[UPSAMPLED], 2),
+        fused_percent=fused,
         upsampled_percent=percent[UPSAMPLED],
         masked_percent=percent[HIDDEN],
         nothing_percent=percent[NOTHING],

@@ -14,6 +14,7 @@ from pystac.extensions.datacube import DatacubeExtension, Dimension, Variable
 from pystac.extensions.projection import ProjectionExtension
 
 from marstfn.bands import BANDS, FINE
+from pipeline.encoding import QUALITY
 from pipeline.plan import FORMAT, Plan
 from pipeline.store import FUSED, ITEMS, PLAN, Store
 
@@ -33,9 +34,16 @@ _CENTRES = {"blue": 0.492, "green": 0.560, "red": 0.665, "nir08": 0.865, "swir16
 _LAYERS: Mapping[str, tuple[str, str, str | None, float | None, int | None]] = {
     # name: description, data type, unit, scale, nodata
     **{band: (f"surface reflectance, {band}", "int16", None, 1e-4, -9999) for band in BANDS},
-    "quality": ("0 nothing, 1 observed, 2 fused, 3 Landsat upsampled, 4 masked", "uint8", None, None, None),
+    "quality": (
+        ", ".join(f"{k} {name.replace('_', ' ')}" for k, name in enumerate(QUALITY)),
+        "uint8",
+        None,
+        None,
+        None,
+    ),
     "reference_age": ("days from the Sentinel-2 reference to the Landsat date", "int16", "d", None, -9999),
     "coherence": ("absolute difference of the degraded fused date and Landsat", "int16", None, 1e-4, -9999),
+    "uncertainty": ("times a band's factor the half-width of its 90 % interval", "int16", None, 1e-4, -9999),
 }
 
 

@@ -15,14 +15,13 @@ from odc.geo import CRS
 from odc.geo.geobox import GeoBox
 
 from marstfn.bands import BANDS, FINE
-from pipeline import checks, cube, items
+from pipeline import checks, cube, items, uncertainty
 from pipeline.checks import Finding
+from pipeline.encoding import LAYERS
 from pipeline.errors import CubeError
 from pipeline.plan import FORMAT, Plan
 from pipeline.store import FUSED, INPUTS, ITEMS, PLAN, Store
 
-LAYERS = (*BANDS, "quality", "reference_age", "coherence")
-"""Variables of the fused cube."""
 _CONSOLIDATE = "Run zarr.consolidate_metadata on it"
 
 
@@ -91,6 +90,10 @@ def fused(store: Store, plan: Plan, *, finished: bool) -> list[Finding]:
         scale = None if name in ("quality", "reference_age") else cube.SCALE
         shape = (len(plan.scenes), *plan.grid.shape(FINE))
         found += layout(node, name, FUSED, shape, dtype, fill, scale)
+    for band in BANDS:
+        if band in node:
+            own = uncertainty.of_band(plan, band)
+            found += checks.attributes(f"{FUSED}/{band}", dict(node[band].attrs), own)
     return found
 
 

@@ -60,4 +60,11 @@ def _reference(name: str, base: Path) -> WeightsRef:
             f"weights {name}: their patch side of {patch} px is no multiple of 6 px, so it does not fit the lattice; "
             "nothing was planned. Use weights trained on another patch side"
         )
-    return WeightsRef(source=place, sha256=loaded.sha256, pan=loaded.config.pan, patch=patch)
+    return WeightsRef(
+        source=place,
+        sha256=loaded.sha256,
+        pan=loaded.config.pan,
+        patch=patch,
+        context=loaded.config.context,
+        interval=loaded.interval,
+    )

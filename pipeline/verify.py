@@ -15,14 +15,13 @@ import numpy as np
 from marstfn.bands import FINE
 from pipeline import checks, cube, harmonise, ledger, templates
 from pipeline.checks import Finding
-from pipeline.cube import Group
+from pipeline.cube import LAYERS, Group
 from pipeline.errors import CubeError
 from pipeline.events import Listener, StageDone, StageStarted, TileDone, TileFailed, silent
 from pipeline.grid import Tile
 from pipeline.ingest import ingest_fingerprint
 from pipeline.plan import Plan
 from pipeline.store import FUSED, INPUTS, LEDGER, Store
-from pipeline.templates import LAYERS
 
 STAGES: tuple[ledger.Stage, ...] = ("ingest", "fuse")
 _METADATA = re.compile(r"(^|/)zarr\.json$|/(time|source|y|x|spatial_ref)/c(/0)?$")
@@ -199,6 +198,7 @@ def _fused_values(store: Store, plan: Plan, tile: Tile) -> Iterator[Finding]:
             yield stored
         else:
             yield from checks.fused_values(plan, tile.name, dates, stored)
+            yield from checks.uncertainties(plan, tile.name, dates, stored)
 
 
 def _input_values(store: Store, plan: Plan, tile: Tile) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from marstfn.bands import BANDS, COARSE, FINE
 from pipeline import cube, places
 from pipeline import quicklook as pictures
-from pipeline.cube import FUSED_PIXEL, OBSERVED, UPSAMPLED
+from pipeline.cube import FUSED_PIXELS, OBSERVED, UPSAMPLED
 from pipeline.drawing import Curve, Day, Floats, Overview
 from pipeline.grid import CELL, Tile, Window
 from pipeline.indices import ratio
@@ -38,7 +38,7 @@ class View:
     plan: Plan
     window: Window
     shares: NDArray[np.float64]
-    """(dates, 5) share of the grid's pixels by quality flag."""
+    """(dates, flags) share of the grid's pixels by quality flag."""
     fine: Floats
     """The fused cube over the window."""
     coarse: Floats
@@ -99,7 +99,7 @@ def quicklook(view: View) -> bytes:
     plan, shown = view.plan, shown_dates(view)
     panels = [_panel(view, k) for k in shown]
     days = [
-        Day(s.time, float(q[FUSED_PIXEL]), float(q[UPSAMPLED]), float(q[OBSERVED]), k in shown)
+        Day(s.time, float(q[list(FUSED_PIXELS)].sum()), float(q[UPSAMPLED]), float(q[OBSERVED]), k in shown)
         for k, (s, q) in enumerate(zip(plan.scenes, view.shares, strict=True))
     ]
     landsat, sentinel = len(plan.of("landsat8")), len(plan.of("sentinel2"))
@@ -203,7 +203,7 @@ def _compared(view: View, k: int) -> tuple[Floats | None, str]:
 def _overview(store: Store, plan: Plan, window: Window, shares: NDArray[np.float64]) -> Overview:
     """The whole grid from the 30 m input (read by date, so cheap) on the Landsat date with most pixels."""
     landsat = [k for k, scene in enumerate(plan.scenes) if scene.sensor == "landsat8"]
-    best = max(landsat, key=lambda k: shares[k, FUSED_PIXEL] + shares[k, UPSAMPLED])
+    best = max(landsat, key=lambda k: shares[k, [*FUSED_PIXELS, UPSAMPLED]].sum())
     step = max(1, max(plan.grid.shape(COARSE)) // 600)
     at = landsat.index(best)
     arrays = [cube.array(store, INPUTS, f"landsat8/{band}") for band in RGB]

@@ -95,7 +95,13 @@ def fields(a_plan: Plan) -> xr.Dataset:
     dims = ("time", "y", "x")
     variables = {band: (dims, stored[k]) for k, band in enumerate(BANDS)}
     return xr.Dataset(
-        {**variables, "quality": (dims, quality), "reference_age": (dims, age), "coherence": (dims, coherence)}
+        {
+            **variables,
+            "quality": (dims, quality),
+            "reference_age": (dims, age),
+            "coherence": (dims, coherence),
+            "uncertainty": (dims, np.full_like(age, -9999)),
+        }
     )
 
 

@@ -150,7 +150,7 @@ def test_set_and_reference_are_those_the_cube_used(finished: Store, rows: tuple[
         fused = ds.isel(time=(ds.source == cube.FUSED_SOURCE).values)
         for k, row in enumerate(rows):
             quality, age = fused.quality[k].values, fused.reference_age[k].values
-            assert row.scored_percent == pytest.approx(100 * (quality == cube.FUSED_PIXEL).mean(), abs=0.006)
+            assert row.scored_percent == pytest.approx(100 * (quality == cube.FUSED_FREELY).mean(), abs=0.006)
             if row.scores:
                 ages, counts = np.unique(age[np.isfinite(age)], return_counts=True)
                 assert row.reference_age == ages[counts.argmax()]
@@ -164,7 +164,7 @@ def test_scores_agree_with_a_computation_of_their_own(season: Served, finished: 
         fused = ds.isel(time=(ds.source == cube.FUSED_SOURCE).values)
         day = fused.isel(time=int(np.argmax(fused.time.dt.date.values == date.fromisoformat(row.date))))
         image = np.stack([day[band].values for band in BANDS])
-        scored = day.quality.values == cube.FUSED_PIXEL
+        scored = day.quality.values == cube.FUSED_FREELY
     error = np.sqrt(((image - truth)[:, scored].astype(np.float64) ** 2).mean())
     assert row.scores["fusion"].rmse == pytest.approx(error, rel=1e-6)
     assert row.scores["fusion"].psnr == pytest.approx(-20 * np.log10(error), abs=1e-6)

@@ -20,6 +20,7 @@ from marstfn.baselines import METHODS, bicubic
 from marstfn.reference import Reference
 from pipeline import cube, fuse, ledger
 from pipeline.days import Days
+from pipeline.encoding import LAYERS
 from pipeline.errors import CubeError, StoreError, WeightsError
 from pipeline.fuse import fuse_fingerprint, fuse_tile
 from pipeline.grid import Grid, Window
@@ -74,7 +75,7 @@ class World:
         cube.create_fused(self.plan, self.store)
         for tile in self.plan.grid.tiles():
             fuse_tile(self.plan, self.store, tile, harmonisation, self.pairs(), predicts)
-        names = (*BANDS, "quality", "reference_age", "coherence")
+        names = LAYERS
         return {n: np.asarray(cube.array(self.store, FUSED, n)[:]) for n in names}
 
 
@@ -159,7 +160,7 @@ def test_flags_say_what_each_pixel_is(w, copied):
     for index, k in enumerate(fused_dates(w.plan)):
         _, age = composed(w, index)
         mask = np.repeat(np.repeat(w.l8_clear[index], 3, 0), 3, 1)
-        want = np.select([mask == 2, mask == 0, age == -9999], [4, 0, 3], 2)
+        want = np.select([mask == 2, mask == 0, age == -9999], [4, 0, 3], 6)
         assert (copied["quality"][k] == want).all()
         assert 3 in want
         for name in BANDS:
@@ -182,7 +183,7 @@ def test_both_sides_reach_the_methods_that_look_at_both(w, tmp_path):
         want = around(w, index)
         both = np.isfinite(want.days_before) & np.isfinite(want.days_after)
         assert (both & (want.days_before > 0)).any()
-        there = made["quality"][k] == 2
+        there = made["quality"][k] == 6
         between, age = want.between() * 1e4, want.age()
         assert (made["reference_age"][k][there] == age[there]).all()
         for band, name in enumerate(BANDS):
@@ -233,6 +234,71 @@ def test_of_reflectance_only_the_days_that_serve_a_pixel_are_read(w, monkeypatch
     np.testing.assert_array_equal(whole.before, want.before)
     np.testing.assert_array_equal(whole.after, want.after)
     np.testing.assert_array_equal(whole.days_after, want.days_after)
+
+
+@pytest.mark.parametrize(
+    ("method", "flag"),
+    [("additive", 5), ("additive-linear", 5), ("linear", 6), ("copy", 6), ("bicubic", 3)],
+)
+def test_flags_tell_the_family_of_the_method(method, flag, w, tmp_path):
+    """Landsat enlarged is what it is, whether a reference was in reach or not, and then it has no age."""
+    out = dataclasses.replace(w, plan=make_plan(method=method), store=Store(str(tmp_path)))
+    cube.create_inputs(out.plan, out.store)
+    for name in ("sentinel2", "landsat8"):
+        for band in (*BANDS, "clear"):
+            cube.array(out.store, INPUTS, f"{name}/{band}", "r+")[:] = cube.array(w.store, INPUTS, f"{name}/{band}")[:]
+    made = out.fuse()
+    for index, k in enumerate(fused_dates(w.plan)):
+        age = around(w, index).age()
+        clear = np.repeat(np.repeat(w.l8_clear[index], 3, 0), 3, 1) == 1
+        want = np.where(age != -9999, flag, 3)
+        assert (made["quality"][k][clear] == want[clear]).all()
+        assert ((made["reference_age"][k] != -9999) == (clear & (want != 3))).all()
+    assert (made["uncertainty"] == -9999).all()
+
+
+def unsure(u: float):
+    """A network that says of itself how far it may be off, in a seventh channel: `u`, more to the right of a patch."""
+
+    def predict(s2, landsat, pan, context):
+        rising = np.broadcast_to(np.float32(u) + np.arange(60, dtype=np.float32) * 1e-5, (len(s2), 1, 60, 60))
+        return np.concatenate([s2, rising], 1)
+
+    return predict
+
+
+def test_uncertainty_is_stored_where_the_network_fused_and_bands_say_what_makes_it_an_interval(tmp_path, monkeypatch):
+    interval = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+    ref = WeightsRef(source="w", sha256="a" * 64, pan=False, patch=60, interval=interval)
+    plan = make_plan(method="network").model_copy(update={"weights": (ref,)})
+    offered = {False: Method("network", unsure(0.02), interval=interval)}
+    monkeypatch.setattr(fuse, "methods", lambda plan, name: offered)
+    w = world(tmp_path, plan)
+    out = w.fuse()
+    known = out["uncertainty"] != -9999
+    assert (known == (out["quality"] == 2)).all()
+    assert known.any()
+    assert 200 <= out["uncertainty"][known].min() < out["uncertainty"][known].max() <= 206
+    ds = cube.open_cube(str(tmp_path))
+    assert [ds[band].attrs["interval90_factor"] for band in BANDS] == list(interval)
+    half = ds.red.attrs["interval90_factor"] * ds.uncertainty
+    assert 0.04 <= float(half.max()) <= 0.0412
+
+
+def test_weights_with_and_without_pan_share_one_factor_a_band(tmp_path, monkeypatch):
+    """Uncertainty of the set without pan is brought to the factors of the other: half-widths stay what they were."""
+    sets = {True: (1.0, 1.5, 2.0, 2.5, 3.0, 3.5), False: (2.0, 3.0, 4.0, 5.0, 6.0, 7.0)}
+    refs = tuple(WeightsRef(source="w", sha256=str(int(p)) * 64, pan=p, patch=60, interval=f) for p, f in sets.items())
+    plan = make_plan(pan=True, method="network")
+    bare = plan.scenes[fused_dates(plan)[1]].model_copy(update={"pan_items": ()})
+    scenes = tuple(bare if s.items == bare.items else s for s in plan.scenes)
+    plan = plan.model_copy(update={"scenes": scenes, "weights": refs})
+    offered = {p: Method("network", unsure(0.02), interval=f) for p, f in sets.items()}
+    monkeypatch.setattr(fuse, "methods", lambda plan, name: offered)
+    out = world(tmp_path, plan).fuse()
+    least = [int(u[u != -9999].min()) for u in out["uncertainty"][fused_dates(plan)]]
+    assert least[1] == pytest.approx(2 * least[0], abs=2)
+    assert cube.open_cube(str(tmp_path)).swir22.attrs["interval90_factor"] == 3.5
 
 
 def test_without_a_reference_a_pixel_is_landsat_enlarged(w, copied):
@@ -384,7 +450,7 @@ def test_landsat_is_harmonised_before_any_method_sees_it(tmp_path):
     fits = tuple(SceneFit(i, "x", (good, refused, good, good, good, good)) for i in range(2))
     corrected = cloudless(tmp_path / "two").fuse(harmonisation=Harmonisation("two", False, fits))
     k = fused_dates(w.plan)[0]
-    there = corrected["quality"][k] == 2
+    there = corrected["quality"][k] == 3
     assert np.abs(corrected["red"][k][there] - (plain["red"][k][there] * 1.1 - 100)).max() <= 2
     assert (corrected["green"][k] == plain["green"][k]).all()
 
@@ -423,12 +489,12 @@ def test_plain_open_zarr_reads_numbers_and_georeference_without_a_word(w, copied
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ds = xr.open_zarr(path)
-        values = {n: ds[n].dtype for n in (*BANDS, "reference_age", "coherence", "quality")}
+        values = {n: ds[n].dtype for n in LAYERS}
         blue = ds.blue.isel(time=1).load()
         source = [str(s) for s in ds.source.values]
     assert values.pop("quality") == np.uint8
     assert {v.kind for v in values.values()} == {"f"}
-    assert set(ds.data_vars) == {*BANDS, "quality", "reference_age", "coherence"}
+    assert set(ds.data_vars) == set(LAYERS)
     assert ds.sizes == {"time": 6, "y": 150, "x": 180}
     raw = copied["blue"][1]
     assert np.isnan(blue.values[raw == -9999]).all()
@@ -474,7 +540,7 @@ def test_another_format_version_is_refused_on_open_and_on_resume(tmp_path):
     store = Store(str(tmp_path))
     cube.create_fused(make_plan(), store)
     zarr.open_group(store.zarr(FUSED), mode="r+").attrs["format_version"] = "0"
-    with pytest.raises(CubeError, match=r"format version '0'.*reads '1'"):
+    with pytest.raises(CubeError, match=r"format version '0'.*reads '2'"):
         cube.open_cube(str(tmp_path / "fused.zarr"))
     with pytest.raises(StoreError, match=r"format version '0'.*--store"):
         cube.create_fused(make_plan(), store)

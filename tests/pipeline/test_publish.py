@@ -60,7 +60,7 @@ def test_the_tables_count_what_the_cube_holds(run: tuple[Store, Plan, publish.Pu
     sentinel = {row.date: row for row in published.sentinel}
     assert (len(landsat), len(sentinel)) == (6, 12)
     for k, scene in enumerate(plan.scenes):
-        shares = [100 * float((quality[k] == flag).mean()) for flag in range(5)]
+        shares = [100 * float((quality[k] == flag).mean()) for flag in range(7)]
         if scene.sensor == "landsat8":
             row = landsat[scene.day.isoformat()]
             assert row.fused_percent == pytest.approx(shares[2], abs=0.005)

@@ -24,7 +24,7 @@ from marstfn.bands import BANDS, RATIO
 from marstfn.baselines import METHODS
 from marstfn.weights import load
 from pipeline import cluster, cube, fuse, job, request
-from pipeline.cube import CLEAR, FUSED_PIXEL, FUSED_SOURCE, OBSERVED, OBSERVED_SOURCE, UPSAMPLED
+from pipeline.cube import CLEAR, FUSED_PIXEL, FUSED_PIXELS, FUSED_SOURCE, OBSERVED, OBSERVED_SOURCE, UPSAMPLED
 from pipeline.demo.score import Score, score_date
 from pipeline.demo.server import serve
 from pipeline.harmonise import NAME as HARMONISATION
@@ -305,10 +305,10 @@ def _scores(run: Run, others: dict[str, Run], day: date) -> tuple[int, dict[str,
     truth = _values(ds, day, OBSERVED_SOURCE, (OBSERVED,))
     scored = np.repeat(np.repeat(clear, RATIO, 0), RATIO, 1) & np.isfinite(truth).all(axis=0)
     truth = np.where(scored, truth, 0).astype(np.float32)
-    enlarged = _values(others["bicubic"].ds, day, FUSED_SOURCE, (FUSED_PIXEL, UPSAMPLED))
+    enlarged = _values(others["bicubic"].ds, day, FUSED_SOURCE, (UPSAMPLED,))
     made = {"network": _values(ds, day, FUSED_SOURCE, (FUSED_PIXEL,)), "bicubic": enlarged}
     for name in ("additive", "copy"):
-        made[name] = _values(others[name].ds, day, FUSED_SOURCE, (FUSED_PIXEL,))
+        made[name] = _values(others[name].ds, day, FUSED_SOURCE, FUSED_PIXELS)
     scores = score_date(truth, made, scored, enlarged)
     count = int(scored.sum())
     print(f"\n{day}, {count} px\n{'method':10}{'RMSE':>9}{'SSIM':>8}{'PSNR':>8}{'coverage':>10}")

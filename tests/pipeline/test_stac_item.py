@@ -16,6 +16,7 @@ from shapely.geometry import box, shape
 
 from marstfn.bands import BANDS
 from pipeline import stac_item
+from pipeline.encoding import LAYERS
 from pipeline.grid import Grid
 from pipeline.store import Store
 from tests.pipeline import small_store
@@ -94,7 +95,7 @@ def test_the_datacube_extension_tells_dimensions_and_variables(item: pystac.Item
     assert (x["extent"], x["step"], x["reference_system"]) == ([300005, 301195], 10, 32651)
     assert (y["extent"], y["step"]) == ([5458925, 5459995], -10)
     assert time["values"] == [s.time.strftime("%Y-%m-%dT%H:%M:%SZ") for s in plan.scenes]
-    assert list(cube.variables) == [*BANDS, "quality", "reference_age", "coherence"]
+    assert list(cube.variables) == list(LAYERS)
     assert all(v.dimensions == ["time", "y", "x"] for v in cube.variables.values())
 
 

@@ -65,8 +65,8 @@ def test_nothing_is_wrong_with_a_finished_store(finished: tuple[Path, Plan]) -> 
     assert report.findings == ()
     assert report.ok
     assert report.tiles == 4
-    # 18 dates in blocks of 8: 3 shards of 9 variables; 12 and 6 input dates: 2 and 1 of 7 variables
-    assert report.objects == 4 * (3 * 9 + 2 * 7 + 1 * 7)
+    # 18 dates in blocks of 8: 3 shards of 10 variables; 12 and 6 input dates: 2 and 1 of 7 variables
+    assert report.objects == 4 * (3 * 10 + 2 * 7 + 1 * 7)
     assert [e.tile for e in events if isinstance(e, TileDone)] == ["r000c000", "r000c001", "r001c000", "r001c001"]
     assert events[-1] == StageDone("verify", report.seconds, 4, 0)
 
@@ -198,6 +198,7 @@ def test_a_source_that_is_not_the_plans(run: tuple[Path, Plan]) -> None:
         ("reference_age", (0, 0, 0), 3, ("reference_age", "an age where nothing is fused")),
         ("coherence", (9, 0, 0), -3, ("coherence", "outside 0 to")),
         ("coherence", (0, 0, 0), 3, ("coherence", "no Landsat went in")),
+        ("uncertainty", (9, 0, 0), 30, ("uncertainty", "one where no method gave it")),
     ],
 )
 def test_a_value_that_cannot_be(
