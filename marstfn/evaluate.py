@@ -1,26 +1,26 @@
-"""Shipped weights against methods that need no training, on lands, sensors and seasons that training never drew.
+"""Networks and free methods on the same scenes: what each makes of them, scored over one set of pixels.
 
-`python -m marstfn.evaluate` writes a Markdown table to standard output.
+The scenes are lands, sensors and seasons that training never drew (`held_back`); `marstfn.report` has the tables.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn import flanders, metrics
+from marstfn import metrics
 from marstfn.bands import BANDS
 from marstfn.baselines import METHODS, REFERENCE, Array, bicubic
 from marstfn.patches import fill_holes, starts
 from marstfn.predict import Predictor, window
+from marstfn.reference import FILL
 from marstfn.scenes import Scene, hidden, nearest, scene
 from marstfn.simulate import Simulation, Style
-from marstfn.weights import SHIPPED, load
+from marstfn.tally import Tally, tally
+from marstfn.weights import load
 
 SEEDS = range(7_000_000, 7_000_024)
 """Simulations of the evaluation; training uses 1_000_000 and on."""
@@ -34,28 +34,13 @@ ALONE = ("copy", "linear")
 """Methods that are Sentinel-2 and nothing else."""
 
 Method = Callable[[Scene], Array]
-"""A scene with its holes -> (6,H,W), NaN where the method has nothing to say."""
+"""A scene with its holes -> (6,H,W), NaN where the method has nothing to say; (7,H,W) with uncertainty."""
 
+Part = Callable[[Scene], NDArray[np.bool_]]
+"""Which pixels (H, W) of a scene are meant."""
 
-@dataclass(frozen=True)
-class Score:
-    """One method over all scenes: `coverage` share of the pixel set it filled itself; the rest is bicubic Landsat."""
-
-    rmse: float
-    psnr: float
-    psnr_truth: float
-    ssim: float
-    sam: float
-    ergas: float
-    coverage: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """First method minus second, 95 % intervals over scenes and blocks: `rmse` below 0 and `ssim` above 0 are gains."""
-
-    rmse: metrics.Interval
-    ssim: metrics.Interval
+CHANGE = 0.02
+"""Reflectance, mean over bands, beyond which a pixel has changed since its reference."""
 
 
 def held_back(seeds: Iterable[int] = SEEDS, side: int = SIDE) -> list[Scene]:
@@ -79,13 +64,8 @@ def held_back(seeds: Iterable[int] = SEEDS, side: int = SIDE) -> list[Scene]:
 
 
 def network(name: str, *, batch: int = 8, threads: int = 0) -> Method:
-    """A weights file or shipped set as a method over whole scenes: patches of its own side, blended."""
-    whole = network_with_doubt(name, batch=batch, threads=threads)
-    return lambda view: whole(view)[: len(BANDS)]
-
-
-def network_with_doubt(name: str, *, batch: int = 8, threads: int = 0) -> Method:
-    """The same with all its channels: a seventh where the weights have uncertainty."""
+    """A weights file or shipped set as a method over whole scenes: patches of its own side, blended; seven channels
+    where it has uncertainty."""
     predict = Predictor(load(name), batch=batch, threads=threads)
 
     def method(view: Scene) -> Array:
@@ -131,103 +111,73 @@ def at_20_m(image: Array) -> Array:
     return out
 
 
-def scores(scenes: list[Scene], made: Mapping[str, list[Array]]) -> dict[str, Score]:
-    """Every method over the same pixels, those that Landsat saw; emptiness is scored as bicubic Landsat."""
-    table: dict[str, Score] = {}
-    for name, images in made.items():
-        full = [_filled(s, image) for s, image in zip(scenes, images, strict=True)]
-        truth = np.concatenate([s.truth[:, s.seen] for s in scenes], 1)[:, None]
-        taken = np.concatenate([f[:, s.seen] for s, f in zip(scenes, full, strict=True)], 1)[:, None]
-        empty = [np.isnan(image[:, s.seen]).any(axis=0).mean() for s, image in zip(scenes, images, strict=True)]
-        sizes = [int(s.seen.sum()) for s in scenes]
-        similar = [metrics.ssim(f, s.truth, s.seen) for s, f in zip(scenes, full, strict=True)]
-        table[name] = Score(
-            metrics.rmse(taken, truth),
-            metrics.psnr(taken, truth),
-            metrics.psnr(taken, truth, peak="truth"),
-            float(np.average(similar, weights=sizes)),
-            metrics.sam(taken, truth),
-            metrics.ergas(taken, truth),
-            1 - float(np.average(empty, weights=sizes)),
-        )
+def tallies(
+    scenes: list[Scene], made: Mapping[str, list[Array]], parts: Mapping[str, Part] | None = None
+) -> dict[str, dict[str, Tally]]:
+    """By part of the pixels and method: the sums of errors over the pixels that Landsat saw; one set for all methods,
+    and what a method leaves empty is scored as bicubic Landsat."""
+    table: dict[str, dict[str, Tally]] = {}
+    full = {n: [filled(s, image) for s, image in zip(scenes, images, strict=True)] for n, images in made.items()}
+    for part, belongs in {"all": _everywhere, **(parts or {})}.items():
+        masks = [s.seen & belongs(s) for s in scenes]
+        truths = [s.truth for s in scenes]
+        table[part] = {name: tally(images, truths, masks, BLOCK) for name, images in full.items()}
     return table
 
 
-def compare(scenes: list[Scene], first: list[Array], second: list[Array], *, draws: int = 2000) -> Comparison:
-    """Paired difference of two methods' images over blocks of BLOCK px, scenes drawn first and blocks within them."""
-    squares: list[NDArray[np.float64]] = []
-    similar: list[NDArray[np.float64]] = []
-    groups: list[NDArray[np.intp]] = []
-    for number, (view, a, b) in enumerate(zip(scenes, first, second, strict=True)):
-        labels = metrics.blocks((view.truth.shape[1], view.truth.shape[2]), BLOCK)
-        pair = [_filled(view, image) for image in (a, b)]
-        error = [metrics.block_sums((p - view.truth) ** 2, labels, view.seen) for p in pair]
-        local = [metrics.block_sums(metrics.ssim_map(p, view.truth, view.seen), labels, view.seen) for p in pair]
-        squares.append(np.stack([error[0][0], error[1][0], error[0][1]]))
-        similar.append(np.stack([local[0][0], local[1][0], local[0][1]]))
-        groups.append(np.full(squares[-1].shape[1], number, np.intp))
-    names = np.concatenate(groups)
-    first_sq, second_sq, count = np.concatenate(squares, 1)
-    first_ss, second_ss, _ = np.concatenate(similar, 1)
-    return Comparison(
-        metrics.block_bootstrap(first_sq, second_sq, count, groups=names, root=True, draws=draws),
-        metrics.block_bootstrap(first_ss, second_ss, count, groups=names, draws=draws),
-    )
+def coverage(scenes: list[Scene], made: list[Array]) -> float:
+    """Share of the scored pixels that a method filled itself."""
+    empty = [np.isnan(image[:, s.seen]).any(axis=0) for s, image in zip(scenes, made, strict=True)]
+    return 1 - float(np.concatenate(empty).mean())
 
 
-def markdown(table: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]) -> str:
-    """Both tables as a reader of the model card sees them."""
-    lines = [
-        "| method | RMSE | PSNR (max 1) | PSNR (max of truth) | SSIM | SAM (deg) | ERGAS | coverage |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, s in table.items():
-        lines.append(
-            f"| {name} | {s.rmse:.5f} | {s.psnr:.2f} | {s.psnr_truth:.2f} | {s.ssim:.4f} | {s.sam:.2f} | "
-            f"{s.ergas:.2f} | {s.coverage:.3f} |"
-        )
-    if comparisons:
-        lines += ["", "| difference | RMSE (95 %) | SSIM (95 %) |", "|---|---|---|"]
-    for (a, b), c in comparisons.items():
-        lines.append(
-            f"| {a} - {b} | {c.rmse.estimate:+.5f} ({c.rmse.low:+.5f} .. {c.rmse.high:+.5f}) | "
-            f"{c.ssim.estimate:+.4f} ({c.ssim.low:+.4f} .. {c.ssim.high:+.4f}) |"
-        )
-    return "\n".join(lines)
+def intervals(scenes: list[Scene], made: list[Array], factors: tuple[float, ...]) -> tuple[float, ...]:
+    """By band the share of scored pixels within `factors` times channel 7 of the truth; 0.9 is what is claimed."""
+    held = []
+    for view, image in zip(scenes, made, strict=True):
+        half = np.asarray(factors)[:, None, None] * image[len(BANDS)]
+        held.append((np.abs(image[: len(BANDS)] - view.truth) <= half)[:, view.seen])
+    return tuple(float(v) for v in np.concatenate(held, 1).mean(1))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m marstfn.evaluate", description=__doc__)
-    parser.add_argument("--weights", nargs="*", default=list(SHIPPED), help="sets by name, or weights files")
-    parser.add_argument("--scenes", type=int, default=len(SEEDS), help="number of held-back simulations")
-    parser.add_argument("--side", type=int, default=SIDE, help="side of a scene in 10 m pixels, a multiple of 18")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its own choice")
-    parser.add_argument(
-        "--flanders", help="folder of the real data: adds the real same-day pairs, for sets without pan"
-    )
-    options = parser.parse_args(arguments)
-    views = held_back(range(SEEDS.start, SEEDS.start + options.scenes), options.side)
-    methods: dict[str, Method] = {**baselines(), **{n: network(n, threads=options.threads) for n in options.weights}}
-    made = results(views, methods)
-    pairs = {(n, b): compare(views, made[n], made[b]) for n in options.weights for b in METHODS}
-    sys.stdout.write(f"{len(views)} scenes of {options.side} x {options.side} px\n\n")
-    sys.stdout.write(markdown(scores(views, made), pairs) + "\n")
-    if options.flanders:
-        # the real place has no pan
-        plain = {n: f for n, f in methods.items() if n not in options.weights or not load(n).config.pan}
-        for title, view in flanders.scenes(flanders.read(options.flanders)).items():
-            images = results([view], plain)
-            sys.stdout.write(f"\n{title}, {int(view.seen.sum())} px\n\n{markdown(scores([view], images), {})}\n")
-            coarse = {n: [at_20_m(image) for image in made] for n, made in images.items()}
-            native = scores([replace(view, truth=at_20_m(view.truth))], coarse)
-            sys.stdout.write(f"\nthe same, nir08, swir16 and swir22 at 20 m\n\n{markdown(native, {})}\n")
+def changed(view: Scene) -> NDArray[np.bool_]:
+    """(H, W) where the mean over bands of |truth - nearest reference| is above CHANGE."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(view.truth - view.s2).mean(0) > CHANGE)
 
 
-def _filled(view: Scene, image: Array) -> NDArray[np.float64]:
+def unchanged(view: Scene) -> NDArray[np.bool_]:
+    """(H, W) where it is not, and there is a reference."""
+    return np.asarray(~changed(view) & ~np.isnan(view.s2[0]))
+
+
+def aged(low: int, high: int) -> Part:
+    """Pixels whose nearest reference lies low..high days away."""
+
+    def belongs(view: Scene) -> NDArray[np.bool_]:
+        age = view.reference.age()
+        return np.asarray((age != FILL) & (np.abs(age) >= low) & (np.abs(age) <= high))
+
+    return belongs
+
+
+PARTS: Mapping[str, Part] = MappingProxyType(
+    {
+        "changed": changed,
+        "unchanged": unchanged,
+        "reference 1-5 days": aged(1, 5),
+        "reference 6-15 days": aged(6, 15),
+        "reference 16-60 days": aged(16, 60),
+    }
+)
+
+
+def filled(view: Scene, image: Array) -> NDArray[np.float64]:
+    """The six bands of a result, what it leaves empty as bicubic Landsat."""
     _, coarse, _ = fill_holes(view.s2, view.landsat)
     fallback = bicubic(view.s2, coarse, None)
-    return np.asarray(metrics.fill_empty(image, np.asarray(fallback)), np.float64)
+    return np.asarray(metrics.fill_empty(image[: len(BANDS)], np.asarray(fallback)), np.float64)
 
 
-if __name__ == "__main__":
-    main()
+def _everywhere(view: Scene) -> NDArray[np.bool_]:
+    return np.ones(view.truth.shape[1:], bool)

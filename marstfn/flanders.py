@@ -28,6 +28,9 @@ NEAR = (
 )
 """Landsat and Sentinel-2 days one or two days apart, both clear."""
 
+HAZE = 0.01
+"""Blue reflectance by which a hazy day's dark ground is brighter than its neighbours'."""
+
 SIDE = 60
 """Of the scenes, in 10 m pixels: the window has 64, and the lattice begins at its corner."""
 
@@ -67,29 +70,57 @@ def read(root: str | Path) -> Place:
     return Place(s2, landsat)
 
 
-def scenes(place: Place, references: int = 2) -> dict[str, Scene]:
-    """The same-day pairs as scenes, each with the `references` nearest clear Sentinel-2 days but its own, in turn.
+def scenes(place: Place, least: int = 1) -> dict[str, Scene]:
+    """Same-day and near-day pairs as scenes, the Sentinel-2 of the pair being the truth; references are the nearest
+    clear days before and after, at least `least` days away from Landsat's day, hazy ones and the truth's day left out.
 
-    Landsat stands in the MSI frame by the band-pass and a linear fit on the other clear pairs, never on the day itself.
+    Landsat stands in the MSI frame by the band-pass and a linear fit on the other clear pairs, not on the pair itself.
     """
     found: dict[str, Scene] = {}
-    for day in SAME_DAY:
-        others = sorted((d for d in place.s2 if d != day), key=lambda d: abs((d - day).days))
+    veiled = hazy(place)
+    for day, seen in (*((d, d) for d in SAME_DAY), *NEAR):
+        if day not in place.landsat or seen not in place.s2:
+            continue
+        usable = [d for d in place.s2 if d not in (seen, *veiled) and abs((d - day).days) >= least]
+        before = max((d for d in usable if d < day), default=None)
+        after = min((d for d in usable if d > day), default=None)
         gain, offset = fit(place, day)
         coarse = (place.landsat[day] * gain[:, None, None] + offset[:, None, None]).astype(np.float32)
-        truth = place.s2[day]
+        truth = place.s2[seen]
         coarse[:, np.isnan(degrade(truth)).any(0)] = np.nan
-        for other in others[:references]:
-            around = Reference.single(place.s2[other], (day - other).days)
-            noon = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            pan = np.full((1, SIDE * 2 // 3, SIDE * 2 // 3), np.nan, np.float32)
-            found[f"{day} from {other}"] = Scene(noon, around, coarse, pan, np.nan_to_num(truth))
+        noon = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        pan = np.full((1, SIDE * 2 // 3, SIDE * 2 // 3), np.nan, np.float32)
+        around = _around(place, day, before, after)
+        found[f"{day} as {seen}"] = Scene(noon, around, coarse, pan, np.nan_to_num(truth))
     return found
+
+
+def hazy(place: Place) -> tuple[date, ...]:
+    """Sentinel-2 days whose dark ground is too bright in blue: their 10 % quantile of blue stands more than HAZE above
+    the median of that of all days within 45 days. Thin cloud that the scene classes call clear."""
+    dark = {day: float(np.nanquantile(image[0], 0.1)) for day, image in place.s2.items()}
+    out = []
+    for day, value in dark.items():
+        near = [v for other, v in dark.items() if abs((other - day).days) <= 45]
+        if value - float(np.median(near)) > HAZE:
+            out.append(day)
+    return tuple(out)
+
+
+def _around(place: Place, day: date, before: date | None, after: date | None) -> Reference:
+    images, days = [], []
+    for other in (before, after):
+        image = place.s2[other] if other else np.full((6, SIDE, SIDE), np.nan, np.float32)
+        known = ~np.isnan(image).any(0)
+        gap = abs((day - other).days) if other else np.inf
+        images.append(image)
+        days.append(np.where(known, np.float32(gap), np.float32(np.inf)).astype(np.float32))
+    return Reference(images[0], images[1], days[0], days[1])
 
 
 def fit(place: Place, excluded: date) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Slope and intercept (6) that bring Landsat to Sentinel-2 over all clear pairs but that of the day `excluded`."""
-    pairs = [(d, d) for d in SAME_DAY if d != excluded] + list(NEAR)
+    pairs = [pair for pair in (*((d, d) for d in SAME_DAY), *NEAR) if pair[0] != excluded]
     x, y = [], []
     for landsat, s2 in pairs:
         if landsat not in place.landsat or s2 not in place.s2:

@@ -38,9 +38,12 @@ RUN = ["run", "field.geojson", "--method", "additive"]
 def interrupted(place):
     """(exit code, standard error) of a run that got Ctrl-C, as a terminal gives it, while it read."""
     folder, env = place
+    # whoever runs the tests in the background of a shell hands down a deaf ear for SIGINT
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     with subprocess.Popen(
-        [MARSTFN, *RUN, "-v"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as run:
+        [MARSTFN, *RUN, "-v"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heard,
+    ) as run:  # fmt: skip
         said = []
         for line in run.stderr:
             said.append(line)

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marstfn import evaluate, flanders, metrics
-from marstfn.baselines import bicubic
+from marstfn import evaluate, flanders, metrics, report
 from marstfn.reference import Reference
 from marstfn.scenes import Scene
 from marstfn.simulate import HELD_BACK, VARIED
+from marstfn.tally import METRICS, differences, verdict
 from marstfn.weights import SHIPPED
 
 
-def made_up(seed: int = 0) -> Scene:
+def made_up(seed: int = 0, side: int = 36) -> Scene:
     rng = np.random.default_rng(seed)
-    truth = rng.uniform(0.05, 0.3, (6, 36, 36)).astype(np.float32)
-    coarse = truth.reshape(6, 12, 3, 12, 3).mean((2, 4)).astype(np.float32)
+    truth = rng.uniform(0.05, 0.3, (6, side, side)).astype(np.float32)
+    coarse = truth.reshape(6, side // 3, 3, side // 3, 3).mean((2, 4)).astype(np.float32)
     coarse[:, 0, 0] = np.nan
     s2 = truth + rng.normal(0, 0.02, truth.shape).astype(np.float32)
     s2[:, 20:26, 20:26] = np.nan
@@ -30,35 +30,41 @@ def test_all_methods_are_scored_on_the_same_pixels_and_empty_ones_as_bicubic() -
     assert view.seen.sum() == 36 * 36 - 9
     nothing = np.full_like(view.truth, np.nan)
     made = evaluate.results([view], {**evaluate.baselines(), "nothing": lambda view: nothing})
-    table = evaluate.scores([view], made)
-    assert table["nothing"].coverage == 0
-    assert table["nothing"].rmse == pytest.approx(table["bicubic"].rmse)
-    assert table["copy"].coverage == pytest.approx(1 - 36 / view.seen.sum())
-    assert table["additive"].coverage == 1
+    table = evaluate.tallies([view], made)["all"]
+    assert {t.pixels for t in table.values()} == {36 * 36 - 9}
+    assert evaluate.coverage([view], made["nothing"]) == 0
+    assert evaluate.coverage([view], made["copy"]) == pytest.approx(1 - 36 / view.seen.sum())
+    assert evaluate.coverage([view], made["additive"]) == 1
+    for metric in METRICS:
+        assert table["nothing"].score(metric) == pytest.approx(table["bicubic"].score(metric))
     filled = np.where(np.isnan(view.s2), made["bicubic"][0], view.s2)
-    assert table["copy"].rmse == pytest.approx(metrics.rmse(filled, view.truth, view.seen), rel=1e-6)
+    assert table["copy"].score("rmse") == pytest.approx(metrics.rmse(filled, view.truth, view.seen), rel=1e-6)
 
 
-def test_differences_have_the_sign_of_a_gain() -> None:
-    views = [made_up(k) for k in range(4)]
-    good = [v.truth + np.float32(0.005) for v in views]
-    bad = [np.asarray(bicubic(v.s2, np.nan_to_num(v.landsat), None)) for v in views]
-    got = evaluate.compare(views, good, bad, draws=300)
-    assert got.rmse.high < 0
-    assert got.ssim.low > 0
-    same = evaluate.compare(views, good, good, draws=300)
-    assert (same.rmse.estimate, same.ssim.estimate) == (0, 0)
+def test_parts_divide_the_pixels_by_change_and_by_age() -> None:
+    view = made_up()
+    tables = evaluate.tallies([view], evaluate.results([view], evaluate.baselines()), evaluate.PARTS)
+    split = [tables[p]["additive"].pixels for p in ("changed", "unchanged")]
+    assert min(split) > 0
+    assert sum(split) == (view.seen & ~np.isnan(view.s2[0])).sum()
+    assert tables["reference 1-5 days"]["additive"].pixels == 0
+    assert tables["changed"]["copy"].score("rmse") > tables["unchanged"]["copy"].score("rmse")
+
+
+def test_an_interval_that_always_holds_and_one_that_never_does() -> None:
+    view = made_up()
+    error = np.full((1, 36, 36), 0.01, np.float32)
+    image = np.concatenate([view.truth + np.float32(0.02), error])
+    assert evaluate.intervals([view], [image], (2.5,) * 3 + (1.5,) * 3) == (1, 1, 1, 0, 0, 0)
 
 
 def test_tables_are_markdown() -> None:
-    views = [made_up()]
-    made = evaluate.results(views, evaluate.baselines())
-    pair = {("additive", "copy"): evaluate.compare(views, made["additive"], made["copy"], draws=50)}
-    text = evaluate.markdown(evaluate.scores(views, made), pair)
-    rows = [line for line in text.splitlines() if line]
-    assert all(line.startswith("|") and line.endswith("|") for line in rows)
-    assert rows[2].startswith("| additive |")
-    assert rows[-1].startswith("| additive - copy |")
+    methods = evaluate.baselines() | {"marstfn-nopan": evaluate.network("marstfn-nopan")}
+    text = report.section([made_up(side=60)], methods, "marstfn-nopan", names=("one",))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+    assert any(line.startswith("| additive-linear |") for line in rows)
+    assert "**" in text
 
 
 def test_evaluation_lies_outside_what_training_draws_from() -> None:
@@ -73,20 +79,20 @@ def test_shipped_weights_beat_landsat_alone_and_the_copied_reference() -> None:
     """On held-back simulated lands, in RMSE and SSIM, with intervals over scenes and blocks that exclude 0."""
     views = evaluate.held_back()
     assert len(views) >= 20
-    free = evaluate.results(views, evaluate.baselines())
-    made = evaluate.results(views, {name: evaluate.network(name) for name in SHIPPED})
+    methods = {**evaluate.baselines(), **{name: evaluate.network(name) for name in SHIPPED}}
+    table = evaluate.tallies(views, evaluate.results(views, methods))["all"]
     for name in SHIPPED:
         for other in ("bicubic", "copy"):
-            got = evaluate.compare(views, made[name], free[other])
-            assert got.rmse.high < 0, f"{name} against {other}: {got.rmse}"
-            assert got.ssim.low > 0, f"{name} against {other}: {got.ssim}"
+            got = differences(table[name], table[other])
+            assert verdict("rmse", got["rmse"]) == "better", f"{name} against {other}: {got}"
+            assert verdict("ssim", got["ssim"]) == "better", f"{name} against {other}: {got}"
 
 
 @pytest.mark.shared
 def test_real_pairs_are_read_with_their_faults_undone(shared: Path) -> None:
     place = flanders.read(shared / "data")
     views = flanders.scenes(place)
-    assert len(views) == 4
+    assert len(views) == 5
     for title, view in views.items():
         assert str(view.day.date()) in title
         assert not np.array_equal(view.s2, view.truth)
@@ -107,10 +113,11 @@ def test_network_scores_on_the_real_pairs(shared: Path) -> None:
     methods = {**evaluate.baselines(), "marstfn-nopan": evaluate.network("marstfn-nopan")}
     squares: dict[str, list[float]] = {name: [] for name in methods}
     for title, view in flanders.scenes(flanders.read(shared / "data")).items():
-        table = evaluate.scores([view], evaluate.results([view], methods))
-        ranks = sorted(table, key=lambda name: table[name].rmse)
-        print(f"{title}: " + ", ".join(f"{name} {table[name].rmse:.4f}/{table[name].ssim:.3f}" for name in ranks))
+        table = evaluate.tallies([view], evaluate.results([view], methods))["all"]
+        rmse = {name: t.score("rmse") for name, t in table.items()}
+        ranks = sorted(rmse, key=lambda name: rmse[name])
+        print(f"{title}: " + ", ".join(f"{name} {rmse[name]:.4f}/{table[name].score('ssim'):.3f}" for name in ranks))
         for name in methods:
-            squares[name].append(table[name].rmse ** 2)
+            squares[name].append(rmse[name] ** 2)
     pooled = {name: float(np.sqrt(np.mean(values))) for name, values in squares.items()}
     assert pooled["marstfn-nopan"] < pooled["copy"]
