@@ -137,6 +137,21 @@ def create_fused(plan: Plan, store: Store, versions: dict[str, str] | None = Non
     return True
 
 
+def exists(store: Store, name: str) -> bool:
+    """Whether a cube was begun under this name."""
+    try:
+        zarr.open_group(store.zarr(name), mode="r")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def adopt_inputs(plan: Plan, store: Store) -> None:
+    """Let the inputs, where there are some, belong to a plan that reads the same scenes on the same grid."""
+    if exists(store, INPUTS):
+        zarr.open_group(store.zarr(INPUTS), mode="r+").attrs["plan_fingerprint"] = plan.fingerprint
+
+
 def set_status(store: Store, status: str) -> None:
     """Set the fused cube's attribute `status` (`in progress` or `complete`), and nothing else."""
     zarr.open_group(store.zarr(FUSED), mode="r+").attrs["status"] = status

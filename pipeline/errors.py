@@ -33,5 +33,9 @@ class ClusterError(MarstfnError):
     """The Dask cluster cannot be reached or lacks the workers that a stage needs."""
 
 
+class TrainingError(MarstfnError):
+    """There is too little to learn from, or a training cannot go on."""
+
+
 class CubeError(MarstfnError):
     """A cube is incomplete, of another format version, or does not match its ledger."""

@@ -9,11 +9,22 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins: `total` tiles, of which `skipped` are already done."""
+    """A stage begins: `total` tiles (or what `unit` says), of which `skipped` are already done."""
 
     stage: str
     total: int
     skipped: int = 0
+    unit: str = "tiles"
+
+
+@dataclass(frozen=True, slots=True)
+class StageMoved:
+    """A stage that is no matter of tiles has come to `done` of its `total`; `text` says how it stands."""
+
+    stage: str
+    done: int
+    total: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class Note:
     data: Any = None
 
 
-Event = StageStarted | TileDone | TileFailed | StageDone | Note
+Event = StageStarted | StageMoved | TileDone | TileFailed | StageDone | Note
 Listener = Callable[[Event], None]
 
 

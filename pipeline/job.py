@@ -59,10 +59,17 @@ class Summary:
     """What lies beside the cube, names in the store."""
 
 
-def prepare(request: Request, listener: Listener = silent, *, area: Any = None) -> Job:
+Compare = Callable[[Plan, Request, Any], list[str]]
+
+
+def prepare(
+    request: Request, listener: Listener = silent, *, area: Any = None, compare: Compare = planner.contradictions
+) -> Job:
     """The job of a request: the plan frozen in its store, or a new one, frozen there now.
 
-    Raises StoreError, naming the parameters, where the store holds another plan; nothing is changed there then.
+    A store of which nothing is fused yet may be fused otherwise than its plan has it, from the same inputs.
+    Raises StoreError, naming the parameters by which `compare` tells the store's plan from the request, where it holds
+    another plan; nothing is changed there then.
     """
     defaults = settings.load()
     area = area or planner.read_area(request, defaults)
@@ -71,7 +78,11 @@ def prepare(request: Request, listener: Listener = silent, *, area: Any = None) 
     text = store.read(PLAN)
     if text is not None:
         job = open_job(store)
-        differing = planner.contradictions(job.plan, request, area)
+        differing = compare(job.plan, request, area)
+        if differing and not cube.exists(store, FUSED) and not planner.contradictory_inputs(job.plan, request, area):
+            job = _planned_anew(job, request)
+            listener(Note("store", f"going on with the inputs in {store.url}: {'; '.join(differing)}"))
+            differing = []
         if differing:
             raise StoreError(
                 f"{store.url} holds another plan: {'; '.join(differing)}. Nothing was changed there. "
@@ -95,6 +106,15 @@ def prepare(request: Request, listener: Listener = silent, *, area: Any = None) 
     return Job(plan, store, {item.id: item for item in items})
 
 
+def _planned_anew(job: Job, request: Request) -> Job:
+    """The same inputs under a plan that fuses as the request wants it."""
+    with alone(job.store):
+        plan = planner.refitted(job.plan, request)
+        cube.adopt_inputs(plan, job.store)
+        job.store.write(PLAN, plan.model_dump_json(indent=1).encode())
+    return Job(plan, job.store, job.items)
+
+
 def open_job(store: Store) -> Job:
     """The job whose plan a store holds. Raises StoreError where there is none, or one of another format."""
     plan, items = workers.opened(store.url, workers.stamped(store))
@@ -111,8 +131,8 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     if todo:
         _unfinished(store)
     where = (store.url, workers.stamped(store))
-    _stage("ingest", tiles, todo, listener, lambda: map_tiles(
-        client, "ingest", workers.ingest_one, todo, where, resource=_reading(client), listener=listener,
+    stage("ingest", tiles, todo, listener, lambda: map_tiles(
+        client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
 
 
@@ -136,8 +156,8 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
         listener(StageDone("harmonise", 0.0, len(sampled), 0))
         return kept
     where = (store.url, workers.stamped(store), -(-sampling.SAMPLE // max(1, len(sampled))))
-    results = _stage("harmonise", sampled, sampled, listener, lambda: map_tiles(
-        client, "harmonise", workers.sample_one, sampled, where, resource=_reading(client), listener=listener,
+    results = stage("harmonise", sampled, sampled, listener, lambda: map_tiles(
+        client, "harmonise", workers.sample_one, sampled, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
     samples = [samples for _, samples in sorted(results, key=lambda r: r[0])]
     result = radiometry.fit_scenes(plan, samples, identity)
@@ -161,7 +181,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
         _unfinished(store)
     basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found]})
     where = (store.url, workers.stamped(store), basis)
-    _stage("fuse", tiles, todo, listener, lambda: map_tiles(
+    stage("fuse", tiles, todo, listener, lambda: map_tiles(
         client, "fuse", workers.fuse_one, todo, where, resource=cluster.GPU, listener=listener,
     ))  # fmt: skip
 
@@ -234,7 +254,7 @@ def alone(store: Store) -> Iterator[None]:
         yield
 
 
-def _reading(client: Client) -> str:
+def reading(client: Client) -> str:
     """The resource that reading tasks ask for: IO, or on a cluster without such workers GPU."""
     return cluster.IO if cluster.slots(client, cluster.IO) else cluster.GPU
 
@@ -255,7 +275,7 @@ def _writable(store: Store) -> Path | None:
     return store.local if new else None
 
 
-def _stage(
+def stage(
     name: str,
     tiles: Sequence[Tile],
     todo: Sequence[Tile],

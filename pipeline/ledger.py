@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pipeline.errors import CubeError
 from pipeline.store import LEDGER, Store
 
-Stage = Literal["ingest", "fuse"]
+Stage = Literal["ingest", "fuse", "mine"]
 ABSENT = "absent"
 """Checksum of a shard that is fill throughout: Zarr stores no object for it."""
 

@@ -86,6 +86,33 @@ def contradictions(plan: Plan, request: Request, area: AOI) -> list[str]:
     offered = _offered(request)
     options = _options(request, offered)
     asked: dict[str, tuple[Any, Any]] = {
+        **_inputs(plan, request, area),
+        "weights": (tuple(w.sha256 for w in trained.used(offered, plan.scenes)), tuple(w.sha256 for w in plan.weights)),
+    }
+    decided = {"threads": request.threads == 0, "device": request.device == "auto"}
+    for name in Options.model_fields:
+        if not decided.get(name, False):
+            asked[name] = (getattr(options, name), getattr(plan.options, name))
+    return _differing(asked)
+
+
+def contradictory_inputs(plan: Plan, request: Request, area: AOI) -> list[str]:
+    """What `request` would read otherwise than `plan` does, however it is fused; empty where the inputs may be used."""
+    return _differing(_inputs(plan, request, area))
+
+
+def refitted(plan: Plan, request: Request) -> Plan:
+    """`plan` with its scenes and grid, fused as `request` wants it. Raises WeightsError or PlanError."""
+    offered = _offered(request)
+    options = _options(request, offered)
+    _check_memory(plan.grid, options, offered)
+    return plan.model_copy(update={"weights": trained.used(offered, plan.scenes), "options": options})
+
+
+def _inputs(plan: Plan, request: Request, area: AOI) -> dict[str, tuple[Any, Any]]:
+    """What shapes the inputs: (asked, of the plan) by name."""
+    fixed = Options()
+    return {
         "format": (FORMAT, plan.format),
         "area of interest": (area.geojson, plan.aoi),
         "year": (request.year, plan.year),
@@ -94,12 +121,11 @@ def contradictions(plan: Plan, request: Request, area: AOI) -> list[str]:
         "max_cloud": (request.max_cloud, plan.max_cloud),
         "catalog": (profiles.resolve(request.catalog).label, plan.catalog),
         "tile_px": (request.tile_px or plan.grid.tile_px, plan.grid.tile_px),
-        "weights": (tuple(w.sha256 for w in trained.used(offered, plan.scenes)), tuple(w.sha256 for w in plan.weights)),
+        **{name: (getattr(fixed, name), getattr(plan.options, name)) for name in ("mask_dilation", "time_shard")},
     }
-    decided = {"threads": request.threads == 0, "device": request.device == "auto"}
-    for name in Options.model_fields:
-        if not decided.get(name, False):
-            asked[name] = (getattr(options, name), getattr(plan.options, name))
+
+
+def _differing(asked: dict[str, tuple[Any, Any]]) -> list[str]:
     return [
         f"{name}: the plan has {_brief(has)}, asked is {_brief(wants)}"
         for name, (wants, has) in asked.items()

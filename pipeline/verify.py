@@ -179,7 +179,8 @@ def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]
 def strays(store: Store, plan: Plan) -> Iterator[Finding]:
     """Objects in the two cubes and the ledger that no stage writes, and what killed writes left behind."""
     known = {entry for stage in STAGES for tile in plan.tiles for entry in tile_objects(plan, stage, tile)}
-    known |= {ledger.name(stage, tile.name) for stage in STAGES for tile in plan.tiles}
+    # samples for training are no part of the cube, and may well have been mined from its inputs
+    known |= {ledger.name(stage, tile.name) for stage in (*STAGES, "mine") for tile in plan.tiles}
     for folder in (FUSED, INPUTS, LEDGER):
         for entry in store.names(folder):
             if ".partial" in entry.rpartition("/")[2]:
