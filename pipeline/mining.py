@@ -9,10 +9,11 @@ between the two sensors before as after.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -24,13 +25,12 @@ from marstfn.baselines import degrade
 from marstfn.dataset import Sample, finish, generate
 from marstfn.reference import Reference
 from pipeline import cube, ledger, split
-from pipeline.cube import CLEAR
 from pipeline.days import Days
-from pipeline.errors import StoreError
+from pipeline.errors import CubeError, StoreError
 from pipeline.grid import CELL, Tile, Window
 from pipeline.harmonise import Harmonisation
-from pipeline.plan import Plan
-from pipeline.split import NO_TRUTH, SETS, Cut, Pick, Protocol, Rule
+from pipeline.plan import Plan, fingerprint
+from pipeline.split import SETS, Cut, Pick, Protocol, Rule
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ Array = NDArray[np.float32]
 
 FOLDER = "training"
 """Of everything about training in a store."""
+WANTED = f"{FOLDER}/cut.json"
 UNLIKE = 0.05
 """Median difference between Landsat and the truth at 30 m, in any band, beyond which one of them is taken for cloud
 that its mask missed, and the patch is left out."""
@@ -76,9 +77,7 @@ class Lattice:
         """The smallest window that holds all of `places`."""
         cells = self.side * FINE // CELL
         rows, cols = zip(*places, strict=True)
-        return Window(
-            plan.grid, min(rows) * cells, (max(rows) + 1) * cells, min(cols) * cells, (max(cols) + 1) * cells
-        )
+        return Window(plan.grid, min(rows) * cells, (max(rows) + 1) * cells, min(cols) * cells, (max(cols) + 1) * cells)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,9 +119,51 @@ class Mined:
     seconds: float
 
 
-def mine(
-    plan: Plan, store: Store, tile: Tile, fits: Harmonisation, lattice: Lattice, rule: Rule, cut: Cut, identity: str
-) -> Mined:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is mined from a store: the patches, the rule and the cut."""
+
+    identity: str
+    """Of the inputs and options that it follows from."""
+    lattice: Lattice
+    rule: Rule
+    cut: Cut
+
+    @property
+    def basis(self) -> str:
+        """Hash of all of it."""
+        return fingerprint({**asdict(self), "cut": split.as_dict(self.cut)})
+
+    def tiles(self, plan: Plan) -> list[Tile]:
+        """The tiles of the plan in which samples lie."""
+        places = {(p.row, p.col) for part in self.cut.picks for p in part}
+        return [tile for tile in plan.tiles if places.intersection(self.lattice.of(plan, tile))]
+
+
+def wanted(store: Store) -> Wanted | None:
+    """What an earlier run decided to mine, or None. Raises CubeError where it cannot be understood."""
+    data = store.read(WANTED)
+    if data is None:
+        return None
+    try:
+        raw = json.loads(data)
+        return Wanted(raw["identity"], Lattice(**raw["lattice"]), Rule(**raw["rule"]), split.from_dict(raw["cut"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CubeError(f"{store.join(WANTED)} cannot be read ({error}); delete it and it is made again") from error
+
+
+def decide(store: Store, value: Wanted) -> None:
+    """Keep what is to be mined where workers find it."""
+    raw = {**asdict(value), "cut": split.as_dict(value.cut)}
+    store.write(WANTED, json.dumps(raw, allow_nan=False).encode())
+
+
+def mine_fingerprint(want: Wanted, tile: Tile) -> str:
+    """Of everything that shapes the samples of a tile."""
+    return fingerprint([want.basis, tile.name])
+
+
+def mine(plan: Plan, store: Store, tile: Tile, fits: Harmonisation, want: Wanted) -> Mined:
     """Write the tile's samples, a file for each Landsat day, to the folder of its set, then enter the ledger.
 
     Raises StoreError where the store is no folder.
@@ -133,6 +174,7 @@ def mine(
             f"{store.url} is no folder; training reads its samples as files. Choose a folder that all workers share "
             "(--store)"
         )
+    lattice, rule, cut = want.lattice, want.rule, want.cut
     places = set(lattice.of(plan, tile))
     counts, unlike = [0, 0, 0], 0
     for index, (name, picks) in enumerate(zip(SETS, cut.picks, strict=True)):
@@ -150,10 +192,10 @@ def mine(
             unlike += len(made) - len(alike)
             counts[index] += len(alike)
             if alike:
-                list(generate(folder, lambda _, found=alike: found, [day], name=tile.name, processes=1))
+                list(generate(folder, _Given(alike), [day], name=tile.name, processes=1))
     seconds = time.perf_counter() - began
     stats = {"samples": counts, "unlike": unlike}
-    ledger.write(store, ledger.Record("mine", tile.name, identity, {}, stats, round(seconds, 3)))
+    ledger.write(store, ledger.Record("mine", tile.name, mine_fingerprint(want, tile), {}, stats, round(seconds, 3)))
     return Mined(tile.name, (counts[0], counts[1], counts[2]), unlike, seconds)
 
 
@@ -176,6 +218,16 @@ def order(days: Sequence[tuple[int, int]], late: Sequence[bool]) -> tuple[list[t
     before = [(day, gap) for _, (day, gap) in marked if gap > 0]
     after = [(day, -gap) for _, (day, gap) in marked if gap < 0]
     return before, after
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Samples that are there already, as `marstfn.dataset.generate` asks for them."""
+
+    samples: list[Sample]
+
+    def __call__(self, seed: int) -> list[Sample]:
+        return self.samples
 
 
 class _View:
@@ -286,4 +338,17 @@ def _at(lattice: Lattice, window: Window, row: int, col: int) -> tuple[int, int]
     return row - window.row0 // cells, col - window.col0 // cells
 
 
-__all__ = ["FOLDER", "NO_TRUTH", "Census", "Lattice", "Mined", "census", "mine", "order", "sight"]
+__all__ = [
+    "FOLDER",
+    "Census",
+    "Lattice",
+    "Mined",
+    "Wanted",
+    "census",
+    "decide",
+    "mine",
+    "mine_fingerprint",
+    "order",
+    "sight",
+    "wanted",
+]

@@ -112,7 +112,8 @@ def cut(sight: Sight, rule: Rule) -> Cut:
     picks = _picks(grounds[k], owned[d][0], truths[d], rule)
     spans = tuple((first, last, int(owner)) for (first, last), owner in zip(blocks, dates[d], strict=True))
     places = tuple(tuple(int(v) for v in row) for row in grounds[k])
-    return Cut(places, spans, *(tuple(int(v) for v in owner) for owner in owned[d]), picks)
+    landsat, sentinel2 = (tuple(int(v) for v in owner) for owner in owned[d])
+    return Cut(places, spans, landsat, sentinel2, picks)
 
 
 def guarded(places: Labels) -> Labels:
@@ -193,9 +194,7 @@ def _place_deals(rows: int, cols: int, seed: int) -> Iterator[Labels]:
             yield guarded(np.repeat(np.repeat(blocks, side, 0), side, 1)[:rows, :cols])
 
 
-def _picks(
-    ground: Labels, owners: Labels, truth: NDArray[np.int16], rule: Rule
-) -> tuple[tuple[Pick, ...], ...]:
+def _picks(ground: Labels, owners: Labels, truth: NDArray[np.int16], rule: Rule) -> tuple[tuple[Pick, ...], ...]:
     out = []
     for k, share in enumerate(SHARES):
         where = (ground == k)[..., None] & (owners == k) & (truth != NO_TRUTH)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pystac
 
@@ -26,6 +26,9 @@ from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, fingerprint
 from pipeline.store import ITEMS, PLAN, Store
+
+if TYPE_CHECKING:
+    from pipeline.mining import Census, Lattice, Mined, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,36 @@ def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult
     tile = plan.grid.tile(row, col)
     with _plainly(tile):
         return fuse_tile(plan, Store(url), tile, *_basis(url, stamp, basis))
+
+
+def survey_one(row: int, col: int, url: str, stamp: str, lattice: Lattice) -> Census:
+    """The task of a reading worker: how clear the patches of a tile are."""
+    from pipeline.mining import census
+
+    plan, _ = opened(url, stamp)
+    tile = plan.grid.tile(row, col)
+    with _plainly(tile):
+        return census(plan, Store(url), tile, lattice)
+
+
+def mine_one(row: int, col: int, url: str, stamp: str, basis: str) -> Mined:
+    """The task of a reading worker: the training samples of a tile; `basis` names what is wanted of it."""
+    from pipeline.mining import mine
+
+    plan, store = opened(url, stamp)[0], Store(url)
+    tile = plan.grid.tile(row, col)
+    with _plainly(tile):
+        return mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis))
+
+
+@lru_cache(maxsize=2)
+def _wanted(url: str, basis: str) -> Wanted:
+    from pipeline.mining import WANTED, wanted
+
+    found = wanted(Store(url))
+    if found is None:
+        raise CubeError(f"{Store(url).join(WANTED)} is gone; run the same command again")
+    return found
 
 
 @contextmanager

@@ -50,7 +50,8 @@ def days_used(seen, rule, cut, owner):
     used = set()
     for pick in cut.picks[owner]:
         mine = [j for j in split.partners(seen, rule, pick.landsat) if cut.sentinel2[j] == owner]
-        used |= {seen.sentinel2_days[j] for j in mine} | ({seen.sentinel2_days[pick.truth]} - {None} if pick.truth >= 0 else set())
+        truth = (pick.truth,) if pick.truth >= 0 else ()
+        used |= {seen.sentinel2_days[j] for j in (*mine, *truth)}
     return used
 
 
