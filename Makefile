@@ -41,7 +41,7 @@ test: check  ## every check and every test, with coverage
 	$(BIN)/coverage erase
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
 
-up: $(STAMP)  ## start a Prefect server and a worker on loopback, and deploy fuse-year
+up: $(STAMP)  ## start a Prefect server and a worker on loopback, and deploy both flows
 	$(BIN)/marstfn up
 
 down:  ## stop what `make up` started and restore the Prefect profile that was active before

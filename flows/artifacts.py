@@ -19,7 +19,7 @@ from prefect.artifacts import (
 )
 
 from flows.commands.jobs import described
-from pipeline.events import Event, Note, StageDone, StageStarted, TileDone, TileFailed
+from pipeline.events import Event, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 from pipeline.plan import Plan
 from pipeline.store import Store
 
@@ -35,10 +35,12 @@ IMAGE_LIMIT = 4_000_000
 class Board:
     """A listener that publishes events as artifacts of the flow run it was made in.
 
-    It may be called from any thread. An artifact that cannot be published is a warning in the log, never a failed run.
+    Their keys begin with the flow's name. It may be called from any thread. An artifact that cannot be published is a
+    warning in the log, never a failed run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, flow: str = "fuse-year") -> None:
+        self._flow = flow
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._bars: dict[str, _Bar] = {}
@@ -56,7 +58,10 @@ class Board:
     def _publish(self, event: Event) -> None:
         match event:
             case StageStarted():
-                self._bars[event.stage] = _Bar(event.stage, event.total, event.skipped)
+                self._bars[event.stage] = _Bar(f"{self._flow}-{event.stage}", event)
+            case StageMoved():
+                if bar := self._bars.get(event.stage):
+                    bar.move(event)
             case TileDone():
                 if bar := self._bars.get(event.stage):
                     bar.step()
@@ -75,32 +80,37 @@ class Board:
                 if isinstance(event.data, Plan):
                     self._plan = event.data
                 if publish := _NOTES.get(event.kind):
-                    publish(event)
+                    publish(event, f"{self._flow}-{event.kind}")
 
     def _failures(self) -> None:
         count = self._told = len(self._failed)
         remedy = "Run again with the same parameters: finished tiles are kept."
         create_table_artifact(
-            table=self._failed[-200:], key="fuse-year-failed-tiles", description=f"{count} tiles failed. {remedy}"
+            table=self._failed[-200:], key=f"{self._flow}-failed-tiles", description=f"{count} tiles failed. {remedy}"
         )
 
     def _pairs(self, note: Note) -> None:
         if self._plan is not None:
-            create_table_artifact(table=pairs(self._plan, note.data), key="fuse-year-pairs", description=note.text)
+            create_table_artifact(table=pairs(self._plan, note.data), key=f"{self._flow}-pairs", description=note.text)
 
 
 class _Bar:
     """The progress of one stage."""
 
-    def __init__(self, stage: str, total: int, skipped: int) -> None:
-        self.stage, self.total, self.done = stage, total, skipped
-        self.id = cast(UUID, create_progress_artifact(self._share, f"fuse-year-{stage}", self._text))
+    def __init__(self, key: str, event: StageStarted) -> None:
+        self.stage, self.total, self.done, self.unit = event.stage, event.total, event.skipped, event.unit
+        self.id = cast(UUID, create_progress_artifact(self._share, key, self._text))
         self.shown = time.monotonic()
 
     def step(self) -> None:
         self.done += 1
         if time.monotonic() - self.shown >= PAUSE or self.done == self.total:
             self.show(self._text)
+
+    def move(self, event: StageMoved) -> None:
+        self.done = event.done
+        if time.monotonic() - self.shown >= PAUSE or self.done == self.total:
+            self.show(f"{self._text}, {event.text}")
 
     def end(self, event: StageDone) -> None:
         failed = f", {event.failed} failed" if event.failed else ""
@@ -116,36 +126,30 @@ class _Bar:
 
     @property
     def _text(self) -> str:
-        return f"{self.stage}: {self.done} of {self.total} tiles"
+        return f"{self.stage}: {self.done} of {self.total} {self.unit}"
 
 
-def _dashboard(note: Note) -> None:
+def _dashboard(note: Note, key: str) -> None:
     create_link_artifact(
         str(note.data or note.text),
         link_text="Dask dashboard",
-        key="fuse-year-dashboard",
+        key=key,
         description="Tiles at work, by name, while the run lasts",
     )
 
 
-def _table(key: str) -> Callable[[Note], None]:
-    def publish(note: Note) -> None:
-        create_table_artifact(table=rows(note.data), key=key, description=note.text)
-
-    return publish
+def _table(note: Note, key: str) -> None:
+    create_table_artifact(table=rows(note.data), key=key, description=note.text)
 
 
-def _picture(key: str) -> Callable[[Note], None]:
-    def publish(note: Note) -> None:
-        folder, _, name = str(note.data).rpartition("/")
-        data = Store(folder).read(name)
-        if data is None or len(data) > IMAGE_LIMIT:
-            create_markdown_artifact(f"{note.text}: `{note.data}`", key=key)
-        else:
-            text = base64.b64encode(data).decode()
-            create_image_artifact(f"data:image/png;base64,{text}", key=key, description=note.text)
-
-    return publish
+def _picture(note: Note, key: str) -> None:
+    folder, _, name = str(note.data).rpartition("/")
+    data = Store(folder).read(name)
+    if data is None or len(data) > IMAGE_LIMIT:
+        create_markdown_artifact(f"{note.text}: `{note.data}`", key=key)
+    else:
+        text = base64.b64encode(data).decode()
+        create_image_artifact(f"data:image/png;base64,{text}", key=key, description=note.text)
 
 
 def rows(data: Any) -> list[dict[str, Any]]:
@@ -178,14 +182,14 @@ def _mapping(row: Any) -> Mapping[str, Any]:
     return {name: getattr(row, name) for name in names} if names else {"value": row}
 
 
-def _plan(note: Note) -> None:
+def _plan(note: Note, key: str) -> None:
     if isinstance(note.data, Plan):
         lines = described(note.data)
         body = "\n".join(lines)
-        create_markdown_artifact(f"{note.text}\n\n```\n{body}\n```\n", key="fuse-year-plan")
+        create_markdown_artifact(f"{note.text}\n\n```\n{body}\n```\n", key=key)
 
 
-def _cube(note: Note) -> None:
+def _cube(note: Note, key: str) -> None:
     text = f"""# Finished
 
 `{note.text}`
@@ -195,14 +199,28 @@ import xarray as xr
 ds = xr.open_zarr("{note.text}")
 ```
 """
-    create_markdown_artifact(text, key="fuse-year-cube")
+    create_markdown_artifact(text, key=key)
 
 
-_NOTES: dict[str, Callable[[Note], None]] = {
+def _text(note: Note, key: str) -> None:
+    create_markdown_artifact(note.text, key=key)
+
+
+def _weights(note: Note, key: str) -> None:
+    text = f"# Trained\n\n`{note.text}`\n\n```sh\n{note.data}\n```\n"
+    create_markdown_artifact(text, key=key)
+
+
+_NOTES: dict[str, Callable[[Note, str], None]] = {
     "dashboard": _dashboard,
     "plan": _plan,
-    "scenes": _table("fuse-year-scenes"),
-    "quicklook": _picture("fuse-year-quicklook"),
-    "ndvi": _picture("fuse-year-ndvi"),
+    "scenes": _table,
+    "quicklook": _picture,
+    "ndvi": _picture,
     "cube": _cube,
+    "samples": _text,
+    "curve": _picture,
+    "validations": _table,
+    "scores": _table,
+    "weights": _weights,
 }

@@ -12,7 +12,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from flows import session
-from flows.commands import cubes, jobs, tools
+from flows.commands import cubes, jobs, lessons, tools
 from pipeline.errors import AOIError, MarstfnError, PlanError, WeightsError
 
 app = App(
@@ -40,12 +40,12 @@ for _command in (
     cubes.verify,
     cubes.ndvi,
     cubes.export,
+    lessons.train,
     tools.up,
     tools.down,
     tools.catalogue,
 ):
     app.command(_command, help_epilogue="")
-app.command(tools.train, help_epilogue="", help_flags=[])  # its own parser shows the help
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,9 +22,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipeline.events import Event, Note, StageDone, StageStarted, TileDone, TileFailed
+from pipeline.events import Event, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 
-NORMAL = frozenset({"plan", "catalog"})
+NORMAL = frozenset({"plan", "catalog", "protocol", "samples"})
 """Notes shown as they are at ordinary verbosity; `-v` shows all, `-q` warnings alone."""
 
 PAUSE = 15.0
@@ -46,6 +46,7 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
             console=console,
             disable=verbosity < 0 or not console.is_terminal,
         )
@@ -64,6 +65,8 @@ class Display:
             match event:
                 case StageStarted():
                     self._begin(event)
+                case StageMoved():
+                    self._move(event)
                 case TileDone():
                     self._step(event)
                 case TileFailed():
@@ -76,7 +79,7 @@ class Display:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar for work that counts itself: call the yielded function with (done, total)."""
-        task = self._progress.add_task(what, total=None)
+        task = self._progress.add_task(what, total=None, text="")
 
         def progress(done: int, total: int) -> None:
             self._progress.update(task, completed=done, total=total)
@@ -89,10 +92,19 @@ class Display:
             self._progress.console.print(text, highlight=False, soft_wrap=True)
 
     def _begin(self, event: StageStarted) -> None:
-        self._stages[event.stage] = _Count(event.total, event.skipped, time.monotonic())
-        self._bars[event.stage] = self._progress.add_task(event.stage, total=event.total, completed=event.skipped)
+        self._stages[event.stage] = _Count(event.total, event.skipped, time.monotonic(), event.unit)
+        self._bars[event.stage] = self._progress.add_task(
+            event.stage, total=event.total, completed=event.skipped, text=""
+        )
         if event.skipped:
-            self.say(f"{event.stage}: {event.skipped} of {event.total} tiles are done already")
+            self.say(f"{event.stage}: {event.skipped} of {event.total} {event.unit} are done already")
+
+    def _move(self, event: StageMoved) -> None:
+        self._progress.update(self._bars[event.stage], completed=event.done, text=event.text)
+        count = self._stages[event.stage]
+        if not self.console.is_terminal and (time.monotonic() - count.told >= PAUSE or event.done == event.total):
+            count.told = time.monotonic()
+            self.say(f"{event.stage}: {event.done} of {event.total} {count.unit}, {event.text}")
 
     def _step(self, event: TileDone) -> None:
         self._progress.advance(self._bars[event.stage])
@@ -107,7 +119,7 @@ class Display:
     def _end(self, event: StageDone) -> None:
         failed = f", [red]{event.failed} failed[/]" if event.failed else ""
         if not self.console.is_terminal or event.failed:
-            self.say(f"{event.stage}: {event.done} tiles in {event.seconds:.1f} s{failed}")
+            self.say(f"{event.stage}: {event.done} {self._stages[event.stage].unit} in {event.seconds:.1f} s{failed}")
 
     def _note(self, note: Note) -> None:
         if note.kind == "warning":
@@ -121,8 +133,8 @@ class Display:
 
 
 class _Count:
-    def __init__(self, total: int, done: int, told: float) -> None:
-        self.total, self.done, self.told = total, done, told
+    def __init__(self, total: int, done: int, told: float, unit: str) -> None:
+        self.total, self.done, self.told, self.unit = total, done, told, unit
 
 
 def table(title: str, rows: list[dict[str, str]], *, right: frozenset[str] = frozenset()) -> Table:

@@ -108,7 +108,7 @@ def fuse_year(
     board, companion = Board(), _companion.get()
 
     def listener(event: Event) -> None:
-        _tell(logger, event)
+        tell(logger, event)
         board(event)
         if companion is not None:
             companion.listener(event)
@@ -138,7 +138,7 @@ def fuse_year(
             base=Path(base) if base else Path.cwd(),
         )
         truth = companion.truth if companion else None
-        done = work.work(request, str(flow_run.id or new_run()), listener, step=_step, truth=truth)
+        done = work.work(request, str(flow_run.id or new_run()), listener, step=watched_step, truth=truth)
     except MarstfnError as error:
         logger.error("%s: %s", type(error).__name__, error)
         raise
@@ -147,24 +147,24 @@ def fuse_year(
     return done.cube
 
 
-def _tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> None:
+def tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> None:
     """What a reader of the run's log on the Prefect page wants to know."""
     match event:
         case StageStarted():
-            logger.info("%s: %d tiles, %d of them done before", event.stage, event.total, event.skipped)
+            logger.info("%s: %d %s, %d of them done before", event.stage, event.total, event.unit, event.skipped)
         case TileFailed():
             logger.error("%s: tile %s failed: %s", event.stage, event.tile, event.error)
         case StageDone():
             logger.info("%s: %d done, %d failed, %.0f s", event.stage, event.done, event.failed, event.seconds)
         case Note(kind="warning"):
             logger.warning(event.text)
-        case Note(kind="dashboard" | "store" | "log"):
+        case Note(kind="dashboard" | "store" | "log" | "run"):
             logger.info("%s: %s", event.kind, event.text)
-        case Note(kind="plan" | "catalog" | "pairs"):
+        case Note(kind="plan" | "catalog" | "pairs" | "protocol" | "samples" | "scores"):
             logger.info(event.text)
 
 
-def _step(name: str, stage: Callable[[], Any]) -> Any:
+def watched_step(name: str, stage: Callable[[], Any]) -> Any:
     """One stage as one Prefect task; its result stays in memory, for resuming is the ledger's work."""
     watched = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, retries=0)(stage)
     return watched()

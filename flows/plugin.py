@@ -1,4 +1,5 @@
-"""Prefect's own plug-in hook, so that `prefect deployment run fuse-year --param aoi=hailar.geojson` means what it says.
+"""Prefect's own plug-in hook, so that `prefect deployment run fuse-year --param aoi=hailar.geojson` means what it says,
+and `prefect deployment run train-year ...` likewise.
 
 Stock Prefect wants FLOW/DEPLOYMENT and hands a relative path to a worker that stands in another folder. At `import
 prefect`, before its command line reads `sys.argv`, this hook completes the name, makes paths absolute against the
@@ -19,11 +20,15 @@ from typing import Any
 
 from prefect.plugins import register_hook
 
-FLOW = "fuse-year"
-FULL = f"{FLOW}/{FLOW}"
+FLOWS = ("fuse-year", "train-year")
 COMMANDS = ("run", "inspect")
-FORWARDED = ("catalog", "year", "store", "weights", "method", "scheduler")
-"""Parameters whose default the caller's environment may set, as MARSTFN_CATALOG and so on."""
+FORWARDED = {
+    "fuse-year": ("catalog", "year", "store", "weights", "method", "scheduler"),
+    "train-year": ("catalog", "year", "store", "scheduler"),
+}
+"""Parameters of each flow whose default the caller's environment may set, as MARSTFN_CATALOG and so on."""
+PATHS = {"fuse-year": ("weights",), "train-year": ("start",)}
+"""Parameters that may name a file, and something else where no such file is; `store` and `out` always do."""
 BUNDLED = Path(__file__).parent.parent / "pipeline" / "aois"
 
 _FLAGS = {"--watch", "--no-watch", "--help", "-h"}
@@ -39,7 +44,7 @@ class Rewritten:
 
 @register_hook
 def setup_environment(*, ctx: Any) -> None:
-    """Rewrite the arguments of `prefect deployment run|inspect fuse-year` in place; leave everything else alone."""
+    """Rewrite the arguments of `prefect deployment run|inspect` for our flows in place; leave everything else alone."""
     try:
         if Path(sys.argv[0]).name not in ("prefect", "prefect.exe", "-m", "__main__.py"):
             return
@@ -60,20 +65,21 @@ def rewrite(arguments: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> 
         return None
     out, notes = list(arguments), list[str]()
     name, params = _scan(out, start)
-    if name is None or out[name] not in (FLOW, FULL):
+    flow = None if name is None else next((f for f in FLOWS if out[name] in (f, f"{f}/{f}")), None)
+    if name is None or flow is None:
         return None
-    out[name] = FULL
+    out[name] = f"{flow}/{flow}"
     if out[start - 1] == "inspect":
         return Rewritten(out, notes)
     given, complete = _keys(out, start)
     for index, prefix, key, value in params:
-        out[index] = f"{prefix}{key}={_absolute(key, value, cwd, notes)}"
+        out[index] = f"{prefix}{key}={_absolute(flow, key, value, cwd, notes)}"
     if complete:  # `--params -` comes from stdin: what it sets cannot be known, so nothing is added
         extra = {} if "base" in given else {"base": _text(str(cwd))}
-        for key in FORWARDED:
+        for key in FORWARDED[flow]:
             value = environ.get(f"MARSTFN_{key.upper()}", "").strip()
             if value and key not in given:
-                extra[key] = _absolute(key, value, cwd, notes)
+                extra[key] = _absolute(flow, key, value, cwd, notes)
                 notes.append(f"{key}={value} from MARSTFN_{key.upper()}")
         for key, value in extra.items():
             out += ["--param", f"{key}={value}"]
@@ -140,7 +146,7 @@ def _keys(arguments: Sequence[str], start: int) -> tuple[set[str], bool]:
     return given, True
 
 
-def _absolute(key: str, value: str, cwd: Path, notes: list[str]) -> str:
+def _absolute(flow: str, key: str, value: str, cwd: Path, notes: list[str]) -> str:
     """`value` with a relative path made absolute; for the area, also a note on which one is used."""
     text = _plain(value)
     if text is None or "://" in text:
@@ -156,7 +162,7 @@ def _absolute(key: str, value: str, cwd: Path, notes: list[str]) -> str:
         else:
             notes.append(f"area of interest: {path} is no file and {text} is no bundled name; the run will say so")
         return value
-    if key == "store" or (key == "weights" and path.is_file()):
+    if key in ("store", "out") or (key in PATHS[flow] and path.is_file()):
         return _text(str(path))
     return value
 

@@ -17,7 +17,7 @@ from flows import server as server_api
 from flows.processes import Process, ServiceError
 
 POOL = "marstfn"
-DEPLOYMENT = "fuse-year/fuse-year"
+DEPLOYMENTS = ("fuse-year/fuse-year", "train-year/train-year")
 PORT = 4200
 Say = Callable[[str], None]
 
@@ -72,7 +72,7 @@ def load() -> State | None:
 
 
 def up(*, port: int | None = None, say: Say = lambda text: None) -> State:
-    """Start server and worker, deploy `fuse-year`, and make the profile `marstfn` the active one; idempotent.
+    """Start server and worker, deploy both flows, and make the profile `marstfn` the active one; idempotent.
 
     Raises ServiceError with the end of the log where one of them does not come up; what was started is stopped again.
     """
@@ -131,7 +131,7 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")
         started.insert(0, worker)
         processes.wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, 60)
-        say("deploying fuse-year")
+        say("deploying fuse-year and train-year")
         _deploy(env, logs / "deploy.log")
         if not server_api.watch_for_zombies(api):
             raise ServiceError("the server refused the automation that finds dead runs; everything was stopped again")
@@ -171,10 +171,11 @@ def _deploy(env: Mapping[str, str], log: Path) -> None:
         log=log,
     )
     processes.wait(lambda: not process.alive, process, 120, ends=True)
-    if server_api.ask(env["PREFECT_API_URL"], f"/deployments/name/{DEPLOYMENT}") is None:
-        raise ServiceError(
-            f"fuse-year could not be deployed; everything was stopped again. The log:\n{processes.tail(log)}"
-        )
+    for name in DEPLOYMENTS:
+        if server_api.ask(env["PREFECT_API_URL"], f"/deployments/name/{name}") is None:
+            raise ServiceError(
+                f"{name} could not be deployed; everything was stopped again. The log:\n{processes.tail(log)}"
+            )
 
 
 def definition() -> Path:

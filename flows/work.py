@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from pipeline import cluster, job, logs, settings
 from pipeline.errors import MarstfnError
-from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileDone, TileFailed
+from pipeline.events import Event, Listener, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 from pipeline.job import Job, Summary
 from pipeline.request import Request
 from pipeline.store import Store
@@ -53,25 +53,25 @@ def work(
     began = time.monotonic()
 
     def hear(event: Event) -> None:
-        _write_down(event)
+        write_down(event)
         listener(event)
 
     with ExitStack() as stack:
         if log_file is not None:
             stack.enter_context(logs.to_file(log_file, run))
-        made = step("plan", lambda: _prepared(request, hear))
+        made = step("plan", lambda: prepared(lambda ear: job.prepare(request, ear), hear))
         stack.enter_context(job.alone(made.store))
         path = log_file or log_path(made.store, run)
         if log_file is None:
             stack.enter_context(logs.to_file(path, run))
         hear(Note("log", str(path)))
-        try:
-            log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
+        log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
+        with endings():
             with ExitStack() as started:
                 connected = cluster.connect(
                     request.scheduler, device=made.plan.options.device, defaults=settings.load()
                 )
-                with _interrupts_held():
+                with interrupts_held():
                     client = started.enter_context(connected)
                 logs.forward(client)
                 hear(Note("dashboard", client.dashboard_link))
@@ -79,20 +79,27 @@ def work(
                 step("harmonise", lambda: job.harmonise(made, client, hear))
                 step("fuse", lambda: job.fuse(made, client, hear))
             summary: Summary = step("finish", lambda: job.finish(made, hear, truth=truth, began=began))
-        except MarstfnError as error:
-            log.error("%s", error)
-            raise
-        except Exception:
-            log.exception("the run ended in an error nobody foresaw")
-            raise
-        except BaseException as end:
-            log.error("interrupted (%s); finished tiles are kept", type(end).__name__)
-            raise
     return summary
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def endings() -> Iterator[None]:
+    """Let the log say how a run ended that did not come to its end."""
+    try:
+        yield
+    except MarstfnError as error:
+        log.error("%s", error)
+        raise
+    except Exception:
+        log.exception("the run ended in an error nobody foresaw")
+        raise
+    except BaseException as end:
+        log.error("interrupted (%s); finished tiles are kept", type(end).__name__)
+        raise
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits until the end of this context, and for ever in processes started within it: a terminal sends it to
     all of them, but it is this one that ends the others, without their tracebacks."""
     resource_tracker.ensure_running()  # it would let interrupts through again in the thread that starts it
@@ -103,8 +110,8 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepared(request: Request, listener: Listener) -> Job:
-    """The job, planned or found; where that fails, no empty folder stays behind."""
+def prepared(prepare: Callable[[Listener], Job], listener: Listener) -> Job:
+    """The job, planned or found by `prepare`; where that fails, no empty folder stays behind."""
     new: list[Path] = []
 
     def hear(event: Event) -> None:
@@ -115,7 +122,7 @@ def _prepared(request: Request, listener: Listener) -> Job:
         listener(event)
 
     try:
-        return job.prepare(request, hear)
+        return prepare(hear)
     except BaseException:
         for folder in new:
             with suppress(OSError):  # not empty: something was kept there
@@ -131,11 +138,13 @@ def log_path(store: Store, run: str) -> Path:
     return Path(state).expanduser() / "marstfn" / f"{run}.log"
 
 
-def _write_down(event: Event) -> None:
+def write_down(event: Event) -> None:
     """Events as lines of the log; those of a tile carry its name."""
     match event:
         case StageStarted():
-            log.info("stage %s: %d tiles, %d of them done before", event.stage, event.total, event.skipped)
+            log.info("stage %s: %d %s, %d of them done before", event.stage, event.total, event.unit, event.skipped)
+        case StageMoved():
+            log.debug("stage %s: %d of %d, %s", event.stage, event.done, event.total, event.text)
         case TileDone():
             timings = ", ".join(f"{k} {v:.2f}" for k, v in event.timings.items())
             with logs.tile(event.tile):

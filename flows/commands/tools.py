@@ -1,4 +1,4 @@
-"""The other commands: demo, train, up, down, catalogue."""
+"""The other commands: demo, up, down, catalogue."""
 
 from __future__ import annotations
 
@@ -35,28 +35,12 @@ def demo(
         return show(out_, display)
 
 
-def train(
-    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True, help="Arguments of `python -m marstfn.train`.")],
-) -> None:
-    """Make training samples and train the network; `marstfn train --help` lists the steps.
-
-    For example:
-
-    ```
-    marstfn train --help
-    ```
-    """
-    from marstfn.training import main
-
-    main(list(arguments))
-
-
 def up(
     *,
     port: Annotated[int | None, Parameter(help="Port of the server; default 4200, or a free one.")] = None,
     talk: Talk | None = None,
 ) -> None:
-    """Start a Prefect server and a worker on loopback, deploy fuse-year, and switch to a Prefect profile of its own.
+    """Start a Prefect server and a worker on loopback, deploy both flows, and switch to a Prefect profile of its own.
 
     Your other profiles stay as they are; `marstfn down` takes everything back. Calling it twice does no harm.
     The worker sees the MARSTFN_... variables of this shell, and relative paths typed into the Prefect page are read

@@ -51,6 +51,20 @@ def test_run(folder, name, given, expected):
     assert got == [*f"deployment run {FULL} {expected}".split(), "--param", f"base={folder}"]
 
 
+@pytest.mark.parametrize("name", ["train-year", "train-year/train-year"])
+def test_training_is_deployed_alike(folder, name):
+    given = "--param aoi=field.geojson --param out=mine.safetensors --param start=own.safetensors --param store=s"
+    got = typed(f"deployment run {name} {given}", folder, {"MARSTFN_YEAR": "2023", "MARSTFN_WEIGHTS": "x"})
+    expected = (
+        f"deployment run train-year/train-year --param aoi={folder}/field.geojson "
+        f"--param out={folder}/mine.safetensors "
+        f"--param start={folder}/own.safetensors --param store={folder}/s --param base={folder} --param year=2023"
+    )
+    assert got == expected.split()
+    named = typed(f"deployment run {name} -p aoi=hailar -p start=marstfn-nopan", folder)
+    assert "start=marstfn-nopan" in named
+
+
 def test_inline_geojson_is_left_alone(folder):
     got = typed('deployment run fuse-year --param aoi={"type":"Point"}', folder)
     assert got[3:5] == ["--param", 'aoi={"type":"Point"}']

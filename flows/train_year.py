@@ -1,0 +1,146 @@
+"""The flow that trains: as Prefect runs and shows it, one task a stage."""
+
+# no `from __future__ import annotations` here: Prefect reads the signature's types when the flow is served
+
+import logging
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows.artifacts import Board
+from flows.commands.lessons import learnt
+from flows.fuse_year import tell, watched_step
+from flows.learn import learn
+from flows.session import new_run
+from pipeline import lesson
+from pipeline import request as requests
+from pipeline.errors import MarstfnError
+from pipeline.events import Event
+
+
+@flow(name="train-year", persist_result=False, validate_parameters=True)
+def train_year(
+    aoi: str | dict[str, Any],
+    year: Annotated[int | None, Field(ge=requests.FIRST_YEAR, le=2100)] = None,
+    catalog: Annotated[str | None, Field(min_length=1)] = None,
+    store: Annotated[str | None, Field(min_length=1)] = None,
+    protocol: Literal["auto", "reduced", "cross-sensor"] | None = None,
+    preset: Literal["cpu", "paper", "quick"] | None = None,
+    start: Annotated[str | None, Field(min_length=1)] = None,
+    out: Annotated[str | None, Field(min_length=1)] = None,
+    steps: Annotated[int | None, Field(ge=1)] = None,
+    batch: Annotated[int | None, Field(ge=1, le=1024)] = None,
+    rate: Annotated[float | None, Field(gt=0, le=0.1)] = None,
+    seconds: Annotated[float | None, Field(gt=0)] = None,
+    patience: Annotated[int | None, Field(ge=0)] = None,
+    pan: bool | None = None,
+    patch: Annotated[int | None, Field(ge=12, le=240, multiple_of=6)] = None,
+    near_days: Annotated[int | None, Field(ge=0, le=30)] = None,
+    max_reference_days: Annotated[int | None, Field(ge=1, le=366)] = None,
+    min_clear: Annotated[float | None, Field(ge=50, le=100)] = None,
+    max_samples: Annotated[int | None, Field(ge=1)] = None,
+    seed: Annotated[int | None, Field(ge=0)] = None,
+    first: date | None = None,
+    last: date | None = None,
+    max_cloud: Annotated[float | None, Field(ge=0, le=100)] = None,
+    scheduler: Annotated[str | None, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+")] = None,
+    tile: Annotated[int | None, Field(ge=60, le=1920, multiple_of=6)] = None,
+    threads: Annotated[int | None, Field(ge=0, le=1024)] = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None,
+    store_root: Annotated[str | None, Field(min_length=1)] = None,
+    base: str | None = None,
+) -> str:
+    """Weights of your own: MARSTFN trained on the clear pairs of an area and a year.
+
+    Only the area of interest must be given. Scenes are searched, read and harmonised as fuse-year does, into the same
+    store; samples are cut into training, validation and test so that they share neither ground nor dates. Run again
+    with the same parameters to go on where a run stopped.
+
+    Args:
+        aoi: Area of interest: a GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled name (hailar, dezhou).
+        year: Calendar year to learn from. Default: the last complete year.
+        catalog: STAC catalogue: planetary-computer (the default; anonymous, no pan), earth-search, or PROFILE@URL.
+        store: Folder of the inputs. Default: NAME-YEAR beside the AOI file, the same as fuse-year takes.
+        protocol: reduced, cross-sensor, or auto (the default): cross-sensor where it gives enough samples.
+        preset: cpu (the default), paper (Cheng et al. 2024), or quick, which only shows that all is in place.
+        start: Weights to begin from, whose network is kept: a file, marstfn-pan or marstfn-nopan.
+        out: The weights file. Default: training/weights.safetensors in the store.
+        steps: Steps of training. Default: by the preset.
+        batch: Patches in a step. Default: by the preset.
+        rate: Learning rate. Default: 1e-3.
+        seconds: Stop training after so long; the same parameters go on.
+        patience: Validations without progress before training ends; 0 never. Default: by the preset.
+        pan: With or without the panchromatic band. Default: with it where there is one.
+        patch: Side of the network's window in pixels, a multiple of 6. Default: 60, for quick 24.
+        near_days: Most days between Landsat and the Sentinel-2 that is the truth. Default: 0, the same day.
+        max_reference_days: Most days between Landsat and a Sentinel-2 reference. Default: 120.
+        min_clear: Percent of a patch that must be clear in every image. Default: 90.
+        max_samples: Samples kept at most. Default: 6000.
+        seed: Of the cut and of training. Default: 0.
+        first: First day, inside the year. Default: 1 January.
+        last: Last day, inside the year. Default: 31 December.
+        max_cloud: Leave out items that report more cloud, in percent of the whole item. Default: 100.
+        scheduler: Address of a Dask scheduler that reads the scenes. Default: a cluster on the worker's machine.
+        tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
+        threads: Threads of training. Default: all cores.
+        device: Where it trains. Default: auto, a CUDA device where there is one.
+        precision: Of the forward pass. Default: auto, the preset's, on a CUDA device bfloat16.
+        store_root: Folder in which NAME-YEAR is made when store is empty.
+        base: Folder from which relative paths are read. Default: the one the worker was started in.
+
+    Returns:
+        Path of the weights.
+    """
+    logger = get_run_logger()
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
+    board = Board("train-year")
+
+    def listener(event: Event) -> None:
+        tell(logger, event)
+        board(event)
+
+    try:
+        course = lesson.make(
+            aoi=aoi,
+            year=year,
+            catalog=catalog,
+            store=store,
+            store_root=store_root,
+            first=first,
+            last=last,
+            max_cloud=max_cloud,
+            scheduler=scheduler,
+            tile_px=tile,
+            threads=threads,
+            device=device,
+            base=Path(base) if base else Path.cwd(),
+            protocol=protocol,
+            preset=preset,
+            start=start,
+            out=out,
+            steps=steps,
+            batch=batch,
+            rate=rate,
+            seconds=seconds,
+            patience=patience,
+            pan=pan,
+            patch=patch,
+            near_days=near_days,
+            reach=max_reference_days,
+            min_clear=min_clear,
+            max_samples=max_samples,
+            seed=seed,
+            precision=precision,
+        )
+        taught = learn(course, str(flow_run.id or new_run()), listener, step=watched_step)
+    except MarstfnError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        raise
+    for line in learnt(taught):
+        logger.info(line)
+    return taught.weights
