@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from marstfn.bands import RATIO
 
 
 def adaptive(
@@ -32,6 +35,18 @@ def adaptive(
     if detached:
         a, b = a.detach(), b.detach()
     return a * l1 + b * lf
+
+
+def degradation(prediction: Tensor, target: Tensor, landsat: Tensor, mask: Tensor, weight: float = 0.5) -> Tensor:
+    """DSTFN's loss: mean |error| + weight * mean |D(prediction) - landsat|, D the 3x3 mean; (n, b, p, p) and
+    (n, b, p/3, p/3). That it is of this form, and the weight, is inferred; only pixels of `mask` (n, 1, p, p) count,
+    and of D those with nothing but such pixels beneath."""
+    fine = (prediction - target).abs()[mask.expand_as(target)].mean()
+    whole = F.avg_pool2d(mask.float(), RATIO) == 1
+    if not whole.any():
+        return fine
+    coarse = (F.avg_pool2d(prediction, RATIO) - landsat).abs()[whole.expand_as(landsat)].mean()
+    return fine + weight * coarse
 
 
 def laplace(error: Tensor, spread: Tensor, mask: Tensor) -> Tensor:

@@ -245,6 +245,19 @@ class CSARDB(nn.Module):
         return out
 
 
+class Doubt(nn.Module):
+    """What is known of a pixel -> how far its bands may be off, (n, inputs, h, w) -> (n, 1, h, w) reflectance, > 0."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(inputs, 16, 3, padding=1)
+        self.out = nn.Conv2d(16, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # 0.01 at first; bounded, so that no pixel can claim to be certain or to know nothing
+        return 0.01 * torch.exp(self.out(F.relu(self.near(x))).clamp(-3, 3))
+
+
 class Network(nn.Module):
     """What every network shares: the order of its inputs, the additive anchor, the uncertainty beside the bands.
 
@@ -256,7 +269,8 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.out = nn.Conv2d(config.features, config.bands, 3, padding=1)
-        self.doubt = nn.Conv2d(config.features + config.bands, 1, 3, padding=1) if config.uncertainty else None
+        seen = config.features + 2 * config.bands + (CHANNELS if config.context else 0)
+        self.doubt = Doubt(seen) if config.uncertainty else None
         # logarithms, by band, of the mean error in units of u; only training uses them
         self.factors = nn.Parameter(torch.zeros(config.bands)) if config.uncertainty else None
 
@@ -273,9 +287,9 @@ class Network(nn.Module):
         known = self.features(s2, landsat, pan, context, change, detail)  # (n, 64, p, p)
         bands: Tensor = self.out(known) * config.spread  # (n, 6, p, p)
         if self.doubt is not None:
-            seen = torch.cat([known.detach(), change.detach().abs() * (5 / config.spread)], 1)
-            # about 0.01 at first, and never so small that a pixel could claim to be certain
-            u = F.softplus(self.doubt(seen)) * 0.015 + 5e-4
+            scaled = [change.detach().abs() * (5 / config.spread), (s2 - config.centre) / config.spread]
+            seen = torch.cat([known.detach(), *scaled, *([] if context is None else [context])], 1)
+            u = self.doubt(seen)
         bands = bands + (s2 + change if config.anchor == "additive" else config.centre)
         return bands if self.doubt is None else torch.cat([bands, u], 1)
 
@@ -392,7 +406,7 @@ def start(network: Network) -> None:
     if network.config.anchor == "additive":
         nn.init.zeros_(network.out.weight)
     if network.doubt is not None:
-        nn.init.zeros_(network.doubt.weight)
+        nn.init.zeros_(network.doubt.out.weight)
 
 
 def anchor(s2: Tensor, landsat: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from marstfn import weights
 from marstfn.dataset import FIELDS, SCALE, digest, read
-from marstfn.loss import adaptive, laplace
+from marstfn.loss import adaptive, degradation, laplace
 from marstfn.model import Config, Network, anchor, build
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,13 @@ class TrainConfig:
             spread=0.15,
         )
         return cls(samples, validation, out, network, steps=6000, warmup=100, average=0.998, precision="bfloat16")
+
+    @classmethod
+    def dstfn(cls, samples: Path, validation: Path, out: Path, *, pan: bool) -> TrainConfig:
+        """DSTFN as published but for its width, on the budget of `cpu`: the nearest reference, the plain output."""
+        network = Config(network="dstfn", pan=pan, features=48, growth=24, layers=4, centre=0.15, spread=0.15)
+        ours = cls.cpu(samples, validation, out, pan=pan)
+        return replace(ours, network=network)
 
     @classmethod
     def paper(cls, samples: Path, validation: Path, out: Path, *, pan: bool, count: int) -> TrainConfig:
@@ -181,13 +188,11 @@ class _Run:
             prediction = run(self.model, batch)
         prediction, mask = prediction.float(), batch["scored"][:, None]
         bands = self.config.network.bands
-        loss = adaptive(
-            prediction[:, :bands],
-            batch["truth"],
-            normalised=self.config.normalised,
-            detached=self.config.detached,
-            mask=mask,
-        )
+        if self.config.network.network == "dstfn":
+            loss = degradation(prediction[:, :bands], batch["truth"], batch["landsat"], mask)
+        else:
+            normalised, detached = self.config.normalised, self.config.detached
+            loss = adaptive(prediction[:, :bands], batch["truth"], normalised=normalised, detached=detached, mask=mask)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} at step {self.step}; lower the rate and start afresh")
         total = loss
@@ -347,11 +352,13 @@ def predictions(
     """Batches of samples, untouched, with what the network makes of them."""
     model.eval()
     count = len(samples["truth"])
-    with torch.inference_mode():
-        for first in range(0, count, batch):
-            rows = np.arange(first, min(first + batch, count))
-            part = _batch(samples, rows, np.zeros(len(rows), int), device, model.config.context)
-            yield part, run(model, part)
+    for first in range(0, count, batch):
+        rows = np.arange(first, min(first + batch, count))
+        part = _batch(samples, rows, np.zeros(len(rows), int), device, model.config.context)
+        # closed before anything is handed out: the mode belongs to the thread, and so to whoever asks
+        with torch.no_grad():
+            made = run(model, part)
+        yield part, made
 
 
 def _calibrated(path: Path, run: _Run) -> weights.Weights:

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     fit.add_argument("validation", type=Path)
     fit.add_argument("out", type=Path)
     fit.add_argument("--pan", action=argparse.BooleanOptionalAction, default=True)
-    fit.add_argument("--preset", choices=("cpu", "paper"), default="cpu")
+    fit.add_argument("--preset", choices=("cpu", "paper", "dstfn"), default="cpu")
     for name, kind in (("steps", int), ("batch", int), ("rate", float), ("seed", int), ("threads", int)):
         fit.add_argument(f"--{name}", type=kind)
     fit.add_argument("--validate-every", type=int)
@@ -124,7 +124,8 @@ def _fit(options: argparse.Namespace) -> None:
         count = len(read(options.samples)["truth"])
         config = TrainConfig.paper(options.samples, options.validation, options.out, pan=options.pan, count=count)
     else:
-        config = TrainConfig.cpu(options.samples, options.validation, options.out, pan=options.pan)
+        preset = TrainConfig.dstfn if options.preset == "dstfn" else TrainConfig.cpu
+        config = preset(options.samples, options.validation, options.out, pan=options.pan)
     names = ("steps", "batch", "rate", "seed", "threads", "validate_every", "patience", "seconds", "start", "device")
     config = replace(config, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
     best = train(config, _log_progress)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from marstfn.baselines import additive
 from marstfn.model import (
@@ -15,6 +15,7 @@ from marstfn.model import (
     DANet,
     Multiscale,
     PositionAttention,
+    build,
     parameters,
 )
 
@@ -208,3 +209,44 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         model(s2, landsat, pan[:, :, 1:])
     with pytest.raises(ValueError, match="Sentinel-2 patch"):
         model(s2[:, :5], landsat, pan)
+
+
+WIDE = Config(
+    pan=False, features=16, growth=8, layers=2, blocks=1, patch=24, anchor="additive", guide=True, context=True,
+    uncertainty=True, centre=0.15, spread=0.15,
+)  # fmt: skip
+
+
+def seen() -> tuple[Tensor, Tensor, None, Tensor]:
+    torch.manual_seed(11)
+    return torch.rand(2, 6, 24, 24), torch.rand(2, 6, 8, 8), None, torch.rand(2, 8, 24, 24)
+
+
+def test_uncertainty_is_a_positive_channel_of_its_own_that_does_not_shape_the_bands() -> None:
+    model = build(WIDE)
+    model.out.weight.data.normal_(0, 0.05)
+    out = model(*seen())
+    assert out.shape == (2, 7, 24, 24)
+    assert torch.allclose(out[:, 6], torch.full((2, 24, 24), 0.01))
+    assert model.doubt is not None
+    model.doubt.out.weight.data.normal_(0, 0.05)
+    out = model(*seen())
+    assert (out[:, 6] > 0).all()
+    out[:, 6].sum().backward()
+    touched = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert touched == {"doubt.near.weight", "doubt.near.bias", "doubt.out.weight", "doubt.out.bias"}
+
+
+def test_the_context_of_the_reference_is_seen_and_asked_for() -> None:
+    model = build(WIDE)
+    model.out.weight.data.normal_(0, 0.05)
+    s2, landsat, _, context = seen()
+    other = context.clone()
+    other[:, 7] = 1
+    assert not torch.equal(model(s2, landsat, None, context)[:, :6], model(s2, landsat, None, other)[:, :6])
+    with pytest.raises(ValueError, match="with the context"):
+        model(s2, landsat)
+    with pytest.raises(ValueError, match=r"not \(n, 8, 24, 24\)"):
+        model(s2, landsat, None, context[:, :7])
+    with pytest.raises(ValueError, match="without the context"):
+        build(Config(pan=False))(s2, landsat, None, context)

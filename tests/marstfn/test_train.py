@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from marstfn import dataset, weights
-from marstfn.model import MARSTFN, Config
+from marstfn.model import MARSTFN, Config, build
 from marstfn.reference import Reference
-from marstfn.train import COLUMNS, TrainConfig, adopt, train
+from marstfn.train import COLUMNS, TrainConfig, adopt, calibrate, predictions, train
 from marstfn.training import main
 
 SMALL = Config(
@@ -131,3 +131,47 @@ def test_the_commands_lead_from_samples_to_a_shipped_file(config: TrainConfig, t
     assert all(torch.allclose(shipped.state[k], best.state[k], atol=1e-3, rtol=1e-3) for k in best.state)
     with pytest.raises(SystemExit):
         main(["fit", "--help"])
+
+
+def doubtful(seed: int) -> list[dataset.Sample]:
+    """Noise of 0.01 in the left half and of 0.04 in the right, which is the brighter one."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(8):
+        s2 = rng.uniform(0.05, 0.1, (6, 24, 24)).astype(np.float32)
+        s2[..., 12:] += 0.2
+        coarse = s2.reshape(6, 8, 3, 8, 3).mean((2, 4)).astype(np.float32)
+        noise = rng.laplace(0, np.where(np.arange(24) < 12, 0.01, 0.04), s2.shape).astype(np.float32)
+        pan = coarse[:1].repeat(2, 1).repeat(2, 2)
+        out.append(dataset.finish(Reference.single(s2, 5), coarse, pan, s2 + noise))
+    return out
+
+
+def test_uncertainty_learns_where_errors_are_large_and_is_calibrated(tmp_path: Path) -> None:
+    list(dataset.generate(tmp_path / "s", doubtful, range(2), name="x", processes=1))
+    list(dataset.generate(tmp_path / "v", doubtful, range(9, 11), name="x", processes=1))
+    network = replace(SMALL, uncertainty=True, context=True, guide=True)
+    config = TrainConfig(
+        tmp_path / "s", tmp_path / "v", tmp_path / "run", network, steps=300, rate=1e-2, warmup=5, average=0.8,
+        validate_every=300,
+    )  # fmt: skip
+    best = train(config)
+    assert best.interval is not None
+    model = build(best.config)
+    model.load_state_dict(best.state)
+    held = dataset.read(tmp_path / "v")
+    inside = []
+    for batch, made in predictions(model, held):
+        u = made[:, 6:]
+        assert u[..., 13:].mean() > 2 * u[..., :11].mean()
+        half = torch.tensor(best.interval)[:, None, None] * u
+        inside.append(((made[:, :6] - batch["truth"]).abs() <= half).float().mean().item())
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.005)
+    with pytest.raises(ValueError, match="no uncertainty"):
+        calibrate(build(SMALL), held)
+
+
+def test_lower_precision_in_training_leads_to_the_same_place(config: TrainConfig) -> None:
+    mixed = train(replace(config, precision="bfloat16"))
+    assert float(curve(config)[-1]["ratio"]) < 0.6
+    assert all(t.dtype == torch.float32 for t in mixed.state.values())
