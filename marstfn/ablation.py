@@ -1,4 +1,4 @@
-"""What each part of the network is worth: the same data, budget and seeds for every variant (the paper's Table 4 and on).
+"""What each part of the network is worth: the same data, budget and seeds for every variant (the paper's Table 4).
 
 `python -m marstfn.ablation SAMPLES VALIDATION OUT` trains what OUT does not hold yet and writes the table.
 """
