@@ -175,6 +175,23 @@ def test_a_run_that_cannot_be_done_fails_in_words(site):
     assert "typo.geojson" in run["state"]["message"]
 
 
+def test_training_is_a_command_like_the_other(site):
+    """From the same folder and into the same store, whose inputs it finds read."""
+    given = {"aoi": "hailar.geojson", "preset": "quick", "patch": 12, "near_days": 4, "min_clear": 60, "steps": 8}
+    given |= {"batch": 2, "threads": 1, "out": "mine.safetensors"}
+    params = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+    done = site.run(PREFECT, "deployment", "run", "train-year", *params, "--watch", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr + processes.tail(site.state()["worker"]["log"], 60)
+    assert (site.here / "mine.safetensors").stat().st_size > 10_000
+    assert (site.here / "hailar-2023" / "training" / "cut.json").is_file()
+    found = {a["key"]: a for a in site.ask("/artifacts/latest/filter", {"limit": 100})}
+    for stage in ("ingest", "mine", "train"):
+        assert float(found[f"train-year-{stage}"]["data"]) == 100.0
+    assert found["train-year-curve"]["data"].startswith("data:image/png;base64,")
+    assert {row["method"] for row in json.loads(found["train-year-scores"]["data"])} >= {"network", "additive"}
+    assert "--weights" in found["train-year-weights"]["data"]
+
+
 def test_down_leaves_no_trace(site):
     token = site.state()["token"]
     gone = site.run(MARSTFN, "down")
