@@ -25,7 +25,7 @@ from marstfn.baselines import degrade
 from marstfn.dataset import Sample, finish, generate
 from marstfn.reference import Reference
 from pipeline import cube, ledger, split
-from pipeline.days import Days
+from pipeline.days import KEPT, Days
 from pipeline.errors import CubeError, StoreError
 from pipeline.grid import CELL, Tile, Window
 from pipeline.harmonise import Harmonisation
@@ -43,6 +43,8 @@ WANTED = f"{FOLDER}/cut.json"
 UNLIKE = 0.05
 """Median difference between Landsat and the truth at 30 m, in any band, beyond which one of them is taken for cloud
 that its mask missed, and the patch is left out."""
+LEAST_SCORED = 0.3
+"""Share of a patch that must be known in Landsat and truth for it to teach anything."""
 LATE = 0.5
 """Share of reference days, at most, that wait until the others are used up: so that ages vary as under all skies."""
 
@@ -187,8 +189,10 @@ def mine(plan: Plan, store: Store, tile: Tile, fits: Harmonisation, want: Wanted
         view = _View(plan, store, lattice.window(plan, [(p.row, p.col) for p in mine_]), fits, lattice)
         for day in sorted({p.landsat for p in mine_}):
             today = [p for p in mine_ if p.landsat == day]
-            made = [(p, s) for p, s in view.samples(today, _days(plan, rule, cut, index, today[0]), rule.seed)]
-            alike = [s for p, s in made if rule.protocol == "reduced" or _alike(s)]
+            days = _days(plan, rule, cut, index, today[0])
+            # the survey counts what the masks call clear; a scene set aside since has nothing to score
+            made = [s for s in view.samples(today, days, rule.seed) if s.scored.mean() >= LEAST_SCORED]
+            alike = [s for s in made if rule.protocol == "reduced" or _alike(s)]
             unlike += len(made) - len(alike)
             counts[index] += len(alike)
             if alike:
@@ -236,15 +240,15 @@ class _View:
     def __init__(self, plan: Plan, store: Store, window: Window, fits: Harmonisation, lattice: Lattice) -> None:
         self._lattice, self._window, self._fits = lattice, window, fits
         self._days = {
-            group.name: Days(store, group, window, len(cube.group_scenes(plan, group)), 1)
+            group.name: Days(
+                store, group, window, len(cube.group_scenes(plan, group)), KEPT if group is cube.SENTINEL2 else 1
+            )
             for group in cube.groups(plan)
         }
         self._pan = [bool(scene.pan_items) for scene in plan.of("landsat8")]
         self._fine = lru_cache(maxsize=8)(self._read_fine)
 
-    def samples(
-        self, picks: Sequence[Pick], days: Sequence[tuple[int, int]], seed: int
-    ) -> Iterator[tuple[Pick, Sample]]:
+    def samples(self, picks: Sequence[Pick], days: Sequence[tuple[int, int]], seed: int) -> Iterator[Sample]:
         """The samples of one Landsat day, whose references are `days` (day, gap), less the day that is the truth."""
         index = picks[0].landsat
         landsat, pan = self._landsat(index), self._sharp(index)
@@ -256,7 +260,7 @@ class _View:
             reference = self._reference([e for e, _ in others], [last for _, last in others])
             fine = landsat if truth < 0 else self._fine(truth)
             for pick in (p for p in picks if p.truth == truth):
-                yield pick, self._sample(pick, reference, landsat, pan, fine)
+                yield self._sample(pick, reference, landsat, pan, fine)
 
     def _sample(self, pick: Pick, reference: Reference, landsat: Array, pan: Array | None, fine: Array) -> Sample:
         patch = self._lattice.patch
