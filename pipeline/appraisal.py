@@ -19,6 +19,8 @@ from marstfn.weights import Weights
 Array = NDArray[np.float32]
 
 NETWORK = "network"
+FEW_DAYS = 4
+"""Landsat days below which the interval, too, is of little weight: it cannot know how days differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class Appraisal:
             "tie": f"the network and {self.best_free} are level: the data do not tell them apart",
         }
         interval = f"RMSE {self.difference:+.5f}, 95 % interval {self.low:+.5f} to {self.high:+.5f}"
-        return [*out, f"{words[self.verdict]} on {self.samples} test samples of {self.days} days ({interval})"]
+        dates = f"{self.days} Landsat day{'s' if self.days > 1 else ''}"
+        little = "; so few days say little of others" if self.days < FEW_DAYS else ""
+        return [*out, f"{words[self.verdict]} on {self.samples} test samples of {dates} ({interval}{little})"]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON would have it."""
