@@ -215,6 +215,7 @@ _NOTES: dict[str, Callable[[Note, str], None]] = {
     "dashboard": _dashboard,
     "plan": _plan,
     "scenes": _table,
+    "gate": _table,
     "quicklook": _picture,
     "ndvi": _picture,
     "cube": _cube,

@@ -54,7 +54,7 @@ def fuse_year(
     catalog: Annotated[str | None, Field(min_length=1)] = None,
     store: Annotated[str | None, Field(min_length=1)] = None,
     weights: str | list[str] | None = None,
-    method: Literal["network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None = None,
+    method: Literal["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None = None,
     scheduler: Annotated[str | None, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+")] = None,
     start: date | None = None,
     end: date | None = None,
@@ -83,7 +83,8 @@ def fuse_year(
         catalog: STAC catalogue: planetary-computer (the default; anonymous, no pan), earth-search, or PROFILE@URL.
         store: Folder or object-store URL of this run. Default: NAME-YEAR beside the AOI file.
         weights: auto (the default), marstfn-pan, marstfn-nopan, or one or two safetensors files.
-        method: network (the default) is MARSTFN; the others need no training.
+        method: auto (the default) is network, MARSTFN, except in seasons in which a free method is ahead on this very
+            land; the others force one.
         scheduler: Address of a running Dask scheduler, tcp://HOST:PORT. Default: a cluster on the worker's machine.
         start: First day, inside the year. Default: 1 January.
         end: Last day, inside the year. Default: 31 December.
@@ -160,7 +161,7 @@ def tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> N
             logger.warning(event.text)
         case Note(kind="dashboard" | "store" | "log" | "run"):
             logger.info("%s: %s", event.kind, event.text)
-        case Note(kind="plan" | "catalog" | "pairs" | "protocol" | "samples" | "scores"):
+        case Note(kind="plan" | "catalog" | "pairs" | "gate" | "protocol" | "samples" | "scores"):
             logger.info(event.text)
 
 

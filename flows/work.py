@@ -77,6 +77,8 @@ def work(
                 hear(Note("dashboard", client.dashboard_link))
                 step("ingest", lambda: job.ingest(made, client, hear))
                 step("harmonise", lambda: job.harmonise(made, client, hear))
+                if made.plan.options.method == "auto":
+                    step("gate", lambda: job.gate(made, client, hear))
                 step("fuse", lambda: job.fuse(made, client, hear))
             summary: Summary = step("finish", lambda: job.finish(made, hear, truth=truth, began=began))
     return summary

@@ -152,6 +152,12 @@ def adopt_inputs(plan: Plan, store: Store) -> None:
         zarr.open_group(store.zarr(INPUTS), mode="r+").attrs["plan_fingerprint"] = plan.fingerprint
 
 
+def set_methods(store: Store, gate: list[dict[str, str]], methods: Sequence[str]) -> None:
+    """Set the fused cube's attributes `gate` (a row a season; empty where a method was forced) and `methods_used`."""
+    attrs = zarr.open_group(store.zarr(FUSED), mode="r+").attrs
+    attrs.update({"gate": gate, "methods_used": sorted(set(methods))})
+
+
 def set_status(store: Store, status: str) -> None:
     """Set the fused cube's attribute `status` (`in progress` or `complete`), and nothing else."""
     zarr.open_group(store.zarr(FUSED), mode="r+").attrs["status"] = status

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE, PAN
-from pipeline.plan import FORMAT, Method, Plan
+from pipeline.plan import FORMAT, Plan
 
 FILL = -9999
 """Stored where nothing is known; decodes to NaN."""
@@ -24,7 +24,7 @@ QUALITY = ("nothing", "observed", "fused", "landsat_upsampled", "masked", "fused
 """What the values mean, from 0."""
 FUSED_PIXELS = (FUSED_PIXEL, FUSED_FREELY, IN_TIME)
 """Pixels of a Landsat date that a Sentinel-2 reference went into."""
-FLAG: Mapping[Method, int] = {
+FLAG: Mapping[str, int] = {
     "network": FUSED_PIXEL,
     "additive": FUSED_FREELY,
     "additive-linear": FUSED_FREELY,

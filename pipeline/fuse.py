@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import degrade
+from marstfn.methods import NETWORK, Method
 from marstfn.predict import Predict, window
 from pipeline import cube, ledger, uncertainty
 from pipeline.cluster import require_gpu
@@ -33,7 +34,7 @@ from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_fingerprint
 from pipeline.inputs import Inputs, Reading
-from pipeline.methods import Method, methods, patch_side
+from pipeline.methods import methods, patch_side
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.store import FUSED, INPUTS, Store
@@ -44,7 +45,9 @@ LIBRARIES = ("torch", "numpy", "scipy", "marstfn")
 """Whose versions shape the fused pixels."""
 
 
-def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair]) -> str:
+def fuse_fingerprint(
+    plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair], chosen: Sequence[str] | None = None
+) -> str:
     """Of everything that shapes the fused pixels of a tile, the inputs of its neighbours included."""
     options = plan.options
     seen = [ingest_fingerprint(plan, other) for other in plan.grid.under(frame_of(plan, tile).window)]
@@ -54,7 +57,7 @@ def fuse_fingerprint(plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs
             "tile": [tile.name, plan.grid.tile_px],
             "ingested": seen,
             "weights": [w.sha256 for w in plan.weights],
-            "method": options.method,
+            "methods": list(_chosen(plan, chosen)),
             "patch": patch_side(plan),
             "stride": options.stride,
             "batch": options.batch,
@@ -74,10 +77,12 @@ def fuse_tile(
     tile: Tile,
     harmonisation: Harmonisation,
     pairs: Sequence[Pair],
+    chosen: Sequence[str] | None = None,
     predicts: Mapping[bool, Predict] | None = None,
 ) -> TileResult:
     """Fuse all Landsat dates of one tile, copy all Sentinel-2 dates, store them, then enter the ledger.
 
+    `chosen`: the method of each Landsat date, by default that of the plan, for auto the network.
     `predicts`: by whether it takes pan, in place of the plan's weights or baseline, with the nearest reference.
     Raises WeightsError where the weights are not those of the plan or give anything but numbers, ClusterError on a
     Dask worker without the resource GPU.
@@ -85,7 +90,9 @@ def fuse_tile(
     require_gpu()
     began = time.perf_counter()
     offered = {pan: Method("network", predict) for pan, predict in (predicts or {}).items()}
-    work = _Work(plan, store, tile, harmonisation, pairs, offered or methods(plan, plan.options.method))
+    names = _chosen(plan, chosen)
+    by_name = {name: offered or methods(plan, name) for name in set(names)}
+    work = _Work(plan, store, tile, harmonisation, pairs, [by_name[name] for name in names])
     counts: list[list[int]] = []
     objects: list[str] = []
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
@@ -99,11 +106,16 @@ def fuse_tile(
     seconds = time.perf_counter() - began
     timings = {k: round(v, 3) for k, v in work.spent.items()}
     record = ledger.Record(
-        "fuse", tile.name, fuse_fingerprint(plan, tile, harmonisation, pairs), checksums,
+        "fuse", tile.name, fuse_fingerprint(plan, tile, harmonisation, pairs, chosen), checksums,
         {"quality": counts, "patches": work.patches}, round(seconds, 3), timings,
     )  # fmt: skip
     ledger.write(store, record)
     return TileResult("fuse", tile.name, seconds, timings)
+
+
+def _chosen(plan: Plan, chosen: Sequence[str] | None) -> Sequence[str]:
+    method = NETWORK if plan.options.method == "auto" else plan.options.method
+    return chosen or (method,) * len(plan.of("landsat8"))
 
 
 class _Work:
@@ -116,10 +128,10 @@ class _Work:
         tile: Tile,
         harmonisation: Harmonisation,
         pairs: Sequence[Pair],
-        offered: Mapping[bool, Method],
+        offered: Sequence[Mapping[bool, Method]],
     ) -> None:
         self.plan, self.store, self.tile = plan, store, tile
-        self.offered = offered
+        self._offered = {scene.items: found for scene, found in zip(plan.of("landsat8"), offered, strict=True)}
         self.frame = frame_of(plan, tile)
         self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
         self.patches = 0
@@ -206,7 +218,8 @@ class _Work:
 
     def _method(self, scene: Scene) -> Method:
         """The method of a Landsat date: with pan where both it and the weights for it are there."""
-        found = self.offered.get(bool(scene.pan_items) and True in self.offered)
+        offered = self._offered[scene.items]
+        found = offered.get(bool(scene.pan_items) and True in offered)
         if found is None:
             raise WeightsError(
                 f"{scene.label} has no panchromatic band and the plan has no weights without it; plan anew with both"
@@ -214,7 +227,7 @@ class _Work:
         return found
 
     def _inputs(self, scene: Scene) -> Inputs:
-        return self._reading.inputs(scene, both=self._method(scene).both, pan=True in self.offered)
+        return self._reading.inputs(scene, both=self._method(scene).both, pan=True in self._offered[scene.items])
 
     def _predicted(self, scene: Scene, inputs: Inputs) -> Array:
         """(6, H, W) on the window, from the patches that hold a pixel to be made; (7, H, W) with uncertainty."""

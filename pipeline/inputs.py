@@ -58,6 +58,12 @@ class Reading:
         sharp = self._sharp(index, known) if pan and scene.pan_items else None
         return Inputs(reference, self._landsat(index, known), sharp, clear)
 
+    def observed(self, day: int) -> Array:
+        """(6, H, W) of one Sentinel-2 day, by its place along that sensor's own axis, NaN where it is not clear."""
+        values = self._days["sentinel2"].reflectance(day)
+        values[:, ~self._days["sentinel2"].seen(day)] = np.nan
+        return values
+
     def _landsat(self, index: int, known: NDArray[np.bool_]) -> Array:
         """(6, h, w), brought to the cube's one radiometric frame."""
         if not known.any():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pystac
 from distributed import Client
@@ -29,6 +29,9 @@ from pipeline.store import FUSED, ITEMS, LEDGER, PLAN, Store
 from pipeline.tasks import Failure, map_tiles
 from pipeline.views import Truth
 from pipeline.workers import pairs
+
+if TYPE_CHECKING:
+    from pipeline.gate import Decision
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +170,32 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
     return result
 
 
+def gate(job: Job, client: Client, listener: Listener = silent) -> Decision:
+    """Find out season by season whether the network or a free method is to be used; kept in the store, made once.
+
+    Raises CubeError where there is no harmonisation, MarstfnError where scoring fails.
+    """
+    from pipeline import gate as judging
+
+    plan, store = job.plan, job.store
+    asked = judging.forced(plan)
+    if asked is not None:
+        return asked
+    fits, found = workers.harmonised(plan, store), pairs(plan, store)
+    identity = judging.gate_fingerprint(plan, fits, found)
+    kept, places = judging.read(store), judging.places(plan)
+    known = kept is not None and kept.fingerprint == identity
+    where = (store.url, workers.stamped(store), fingerprint({"gate": identity}))
+    results = _stage("gate", places, [] if known else places, listener, lambda: map_tiles(
+        client, "gate", workers.gate_one, [] if known else places, where, resource=cluster.GPU, listener=listener,
+    ))  # fmt: skip
+    decision = kept if known and kept is not None else judging.decide(plan, results, identity)
+    judging.write(store, decision)
+    spent = f"{decision.patches} patches, {100 * judging.share(plan, decision.patches):.1f} % of the year's"
+    listener(Note("gate", f"{decision.text} ({spent})", judging.rows(decision)))
+    return decision
+
+
 def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     """Fuse all tiles that are not in the ledger yet. Raises MarstfnError naming the tiles that failed."""
     from pipeline.fuse import fuse_fingerprint  # only where tiles are fused is torch needed
@@ -175,11 +204,12 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     if cube.create_fused(plan, store):
         ledger.clear(store, "fuse")
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
+    chosen = workers.decided(plan, store, fits, found).methods
     tiles = list(plan.tiles)
-    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found))]
+    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found, chosen))]
     if todo:
         _unfinished(store)
-    basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found]})
+    basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found], "methods": chosen})
     where = (store.url, workers.stamped(store), basis)
     stage("fuse", tiles, todo, listener, lambda: map_tiles(
         client, "fuse", workers.fuse_one, todo, where, resource=cluster.GPU, listener=listener,
@@ -191,19 +221,21 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
 
     Raises CubeError where a tile is missing from the ledger. `began`: time.monotonic() at the start of the run.
     """
+    from pipeline import gate as judging
     from pipeline.fuse import fuse_fingerprint
 
     plan, store = job.plan, job.store
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
-    missing = [
-        t.name for t in plan.tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found))
-    ]
+    decision = workers.decided(plan, store, fits, found)
+    prints = {t.name: fuse_fingerprint(plan, t, fits, found, decision.methods) for t in plan.tiles}
+    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from)]
     if missing:
         raise CubeError(
             f"{store.join(FUSED)} lacks {len(missing)} tiles ({', '.join(missing[:5])}...); it stays in progress. "
             "Run the same command again: finished tiles are kept"
         )
-    published = publish.finish(store, plan, truth=truth, listener=listener)
+    published = publish.finish(store, plan, methods=decision.methods, truth=truth, listener=listener)
+    cube.set_methods(store, judging.rows(decision), decision.methods)
     cube.set_status(store, "complete")
     listener(Note("cube", store.join(FUSED)))
     return Summary(
@@ -222,6 +254,7 @@ def run(request: Request, listener: Listener = silent, *, truth: Truth | None = 
             listener(Note("dashboard", client.dashboard_link))
             ingest(job, client, listener)
             harmonise(job, client, listener)
+            gate(job, client, listener)
             fuse(job, client, listener)
         return finish(job, listener, truth=truth, began=began)
 

@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from marstfn import weights as weight_files
-from marstfn.baselines import METHODS, REFERENCE, Kind
-from marstfn.predict import Predict, Predictor
-from marstfn.reference import Reference
+from marstfn.methods import NETWORK, Method, free, network
+from marstfn.predict import Predictor
 from pipeline.errors import WeightsError
-from pipeline.plan import Method as MethodName
 from pipeline.plan import Plan, WeightsRef
-
-Array = NDArray[np.float32]
 
 BASELINE_PATCH = 60
 """Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A method and what it asks of the reference: the nearest clear day or both sides interpolated to the date, and
-    whether their difference and ages come along."""
-
-    name: MethodName
-    predict: Predict
-    kind: Kind = "nearest"
-    context: bool = False
-    interval: tuple[float, ...] | None = None
-    """Where there is a seventh channel: by band, what makes it the half-width of the 90 % interval."""
-
-    @property
-    def both(self) -> bool:
-        """Whether it looks at Sentinel-2 on both sides of the date."""
-        return self.kind == "between" or self.context
-
-    def reference(self, around: Reference) -> Array:
-        """(6, H, W) in the form the method takes."""
-        return around.between() if self.kind == "between" else around.nearest()
 
 
 def patch_side(plan: Plan) -> int:
@@ -55,19 +25,14 @@ _loading = threading.Lock()
 _loaded: dict[tuple[Any, ...], Predictor] = {}
 
 
-def methods(plan: Plan, name: MethodName) -> Mapping[bool, Method]:
+def methods(plan: Plan, name: str) -> Mapping[bool, Method]:
     """The method `name` by whether it takes pan; the network is that of the plan's weights, loaded once a process.
 
     Raises WeightsError where a weights file is gone or no longer the one of the plan.
     """
-    if name != "network":
-        return {False: Method(name, _patchwise(name), REFERENCE[name])}
-    return {ref.pan: _network(_predictor(ref, plan)) for ref in plan.weights}
-
-
-def _network(predictor: Predictor) -> Method:
-    kind: Kind = "between" if predictor.context else "nearest"
-    return Method("network", predictor, kind, predictor.context, predictor.interval)
+    if name != NETWORK:
+        return {False: free(name)}
+    return {ref.pan: network(_predictor(ref, plan)) for ref in plan.weights}
 
 
 def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
@@ -86,12 +51,3 @@ def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
                 )
             _loaded[key] = Predictor(weights, device=options.device, batch=options.batch, threads=options.threads)
         return _loaded[key]
-
-
-def _patchwise(method: MethodName) -> Predict:
-    function = METHODS[method]
-
-    def predict(s2: Array, landsat: Array, pan: Array | None, context: Array | None = None) -> Array:
-        return np.stack([function(a, b, None) for a, b in zip(s2, landsat, strict=True)]) if len(s2) else s2
-
-    return predict

@@ -17,7 +17,7 @@ FORMAT = "2"
 """Version of the plan and of the cube it leads to; checked on open and on resume."""
 
 SensorName = Literal["sentinel2", "landsat8"]
-Method = Literal["network", "additive", "additive-linear", "linear", "bicubic", "copy"]
+Method = Literal["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"]
 
 
 class Frozen(BaseModel):
@@ -79,6 +79,7 @@ class Options(Frozen):
     """The choices of a run that change its result."""
 
     method: Method = "network"
+    """auto: the network, except in seasons in which a free method is ahead on this very land (pipeline.gate)."""
     stride: int = 48
     """Step between patches in 10 m pixels, a multiple of 6, at most the patch side."""
     batch: int = 8

@@ -28,6 +28,9 @@ TILE_SIDES = (480, 240, 120, 60)
 MAX_WORKER_MB = 3000.0
 """Expected peak of a fusing worker beyond which a tile side is refused."""
 
+TRAINED = ("auto", "network")
+"""Methods that need weights."""
+
 LIBRARIES = ("marstfn", "numpy", "scipy", "torch", "rasterio", "odc-geo", "odc-loader", "odc-stac", "xarray", "zarr")
 
 
@@ -197,7 +200,7 @@ def versions() -> dict[str, str]:
 
 
 def _offered(request: Request) -> tuple[WeightsRef, ...]:
-    return trained.offered(request.weights, request.base) if request.method == "network" else ()
+    return trained.offered(request.weights, request.base) if request.method in TRAINED else ()
 
 
 def _check_memory(grid: Grid, options: Options, offered: tuple[WeightsRef, ...]) -> None:
@@ -244,7 +247,7 @@ def _cores() -> int:
 def _device(request: Request) -> Any:
     if request.device != "auto":
         return request.device
-    if request.method != "network":
+    if request.method not in TRAINED:
         return "cpu"
     import torch
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
@@ -50,6 +51,8 @@ class LandsatRow:
     """Mean |degraded fused - Landsat|, reflectance."""
     corrected: tuple[str, ...]
     """Bands to which the check against clear Sentinel-2 applied a gain and offset."""
+    method: str
+    """What the date was fused with."""
     items: tuple[str, ...]
 
 
@@ -118,15 +121,17 @@ def tally(store: Store, plan: Plan) -> Tally:
 
 
 def rows(
-    plan: Plan, counted: Tally, fits: Harmonisation | None = None
+    plan: Plan, counted: Tally, fits: Harmonisation | None = None, methods: Sequence[str] | None = None
 ) -> tuple[tuple[LandsatRow, ...], tuple[SentinelRow, ...]]:
     """The tables of both sensors, in order of time."""
-    landsat, sentinel = [], []
+    landsat: list[LandsatRow] = []
+    sentinel: list[SentinelRow] = []
+    used = methods or (plan.options.method,) * len(plan.scenes)
     scenes = fits.scenes if fits else ()
     corrected = {s.label: tuple(b for b, f in zip(BANDS, s.bands, strict=True) if f.applied) for s in scenes}
     for k, scene in enumerate(plan.scenes):
         if scene.sensor == "landsat8":
-            landsat.append(_landsat_row(scene, counted, k, corrected.get(scene.label, ())))
+            landsat.append(_landsat_row(scene, counted, k, corrected.get(scene.label, ()), used[len(landsat)]))
         else:
             percent = _percent(counted.quality[k])
             sentinel.append(
@@ -135,14 +140,22 @@ def rows(
     return tuple(landsat), tuple(sentinel)
 
 
-def finish(store: Store, plan: Plan, *, truth: views.Truth | None = None, listener: Listener = silent) -> Published:
+def finish(
+    store: Store,
+    plan: Plan,
+    *,
+    methods: Sequence[str] | None = None,
+    truth: views.Truth | None = None,
+    listener: Listener = silent,
+) -> Published:
     """Write report/ (scenes.json, scenes.csv, quicklook.png, ndvi.png) and fused.stac.json of a fused store.
 
-    `truth(time, x0, y0, shape)` gives the exact (6, ny, nx) reflectance of a simulated run. Says what it wrote as notes
-    `scenes`, `quicklook`, `ndvi` and `item`. Raises StoreError where the store cannot be written.
+    `methods`: that of each Landsat date, by default the plan's. `truth(time, x0, y0, shape)` gives the exact
+    (6, ny, nx) reflectance of a simulated run. Says what it wrote as notes `scenes`, `quicklook`, `ndvi` and `item`. Raises
+    StoreError where the store cannot be written.
     """
     counted = tally(store, plan)
-    landsat, sentinel = rows(plan, counted, harmonise.read(store))
+    landsat, sentinel = rows(plan, counted, harmonise.read(store), methods)
     store.write(SCENES_JSON, scenes_json(plan, landsat, sentinel).encode())
     store.write(SCENES_CSV, scenes_csv(landsat).encode())
     text = f"{len(landsat)} Landsat and {len(sentinel)} Sentinel-2 dates"
@@ -220,7 +233,7 @@ def scenes_csv(landsat: tuple[LandsatRow, ...]) -> str:
     return out.getvalue()
 
 
-def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...]) -> LandsatRow:
+def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...], method: str) -> LandsatRow:
     percent = _percent(counted.quality[k])
     fused = round(sum(percent[flag] for flag in FUSED_PIXELS), 2)
     ages = counted.ages[k]
@@ -239,6 +252,7 @@ def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...
         nothing_percent=percent[NOTHING],
         coherence=round(total / number * cube.SCALE, 6) if number else None,
         corrected=corrected,
+        method=method,
         items=(*scene.items, *scene.pan_items),
     )
 

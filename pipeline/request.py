@@ -46,7 +46,9 @@ Weights = Annotated[
     str | list[str],
     Field(description="auto, the name of shipped weights (marstfn-pan, marstfn-nopan), or safetensors file(s)"),
 ]
-MethodName = Annotated[Method, Field(description="Fusion method; network is MARSTFN, the others need no training")]
+MethodName = Annotated[
+    Method, Field(description="Fusion method; network is MARSTFN, auto gives way to a free one where that is ahead")
+]
 Scheduler = Annotated[
     str,
     Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+", description="Address of a running Dask scheduler, tcp://host:port"),
@@ -78,7 +80,7 @@ class Request(BaseModel):
     store_root: StoreURL | None = None
     """Where `<name>-<year>` is made when `store` is None; None: beside the AOI file, else in `base`."""
     weights: Weights = "auto"
-    method: MethodName = "network"
+    method: MethodName = "auto"
     scheduler: Scheduler | None = None
     tile_px: TilePx | None = None
     start: date | None = None

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     store: str | None = None
     """Folder (or object-store prefix) in which each run makes `<name>-<year>`; None: beside the AOI file."""
     weights: str = "auto"
-    method: Method = "network"
+    method: Method = "auto"
     scheduler: str | None = None
     """Address of a running Dask scheduler; None: a local cluster for the run."""
     tile_px: int | None = None

@@ -155,7 +155,7 @@ def tile_objects(plan: Plan, stage: ledger.Stage, tile: Tile) -> tuple[str, ...]
 def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]:
     """What each tile's record must say it was made from; that of `fuse` is None where its basis is gone, and told."""
     from pipeline.fuse import fuse_fingerprint  # brings torch, so not before it is needed
-    from pipeline.workers import pairs
+    from pipeline.workers import decided, pairs
 
     tiles = list(plan.tiles)
     expected: dict[tuple[str, str], str | None] = {("ingest", t.name): ingest_fingerprint(plan, t) for t in tiles}
@@ -167,7 +167,8 @@ def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]
             wrong = "it is missing" if kept is None else "it follows from other inputs or bounds than now"
         else:
             found = pairs(plan, store)
-            expected |= {("fuse", t.name): fuse_fingerprint(plan, t, kept, found) for t in tiles}
+            chosen = decided(plan, store, kept, found).methods
+            expected |= {("fuse", t.name): fuse_fingerprint(plan, t, kept, found, chosen) for t in tiles}
     except CubeError as error:
         # a damaged record is told where its tile is checked
         wrong = str(error) if harmonise.NAME in str(error) else ""

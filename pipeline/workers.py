@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from pipeline.plan import FORMAT, Plan, fingerprint
 from pipeline.store import ITEMS, PLAN, Store
 
 if TYPE_CHECKING:
+    from pipeline.gate import Decision, Judged
     from pipeline.mining import Census, Lattice, Mined, Wanted
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,16 @@ def sample_one(row: int, col: int, url: str, stamp: str, count: int) -> tuple[st
         return tile.name, sampling.sample_tile(plan, Store(url), tile, count)
 
 
+def gate_one(row: int, col: int, url: str, stamp: str, basis: str) -> Judged:
+    """The task of a fusing worker: what one place says of the methods."""
+    from pipeline.gate import judge_place, places
+
+    plan, store = opened(url, stamp)[0], Store(url)
+    place = next(p for p in places(plan) if (p.row, p.col) == (row, col))
+    with _plainly(place):
+        return judge_place(plan, store, place, *_basis(url, stamp, basis))
+
+
 def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult:
     """The task of a fusing worker: fuse_tile on what the store says; `basis` names harmonisation and pairs."""
     from pipeline.fuse import fuse_tile
@@ -69,7 +80,8 @@ def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
     with _plainly(tile):
-        return fuse_tile(plan, Store(url), tile, *_basis(url, stamp, basis))
+        fits, found = _basis(url, stamp, basis)
+        return fuse_tile(plan, Store(url), tile, fits, found, decided(plan, Store(url), fits, found).methods)
 
 
 def survey_one(row: int, col: int, url: str, stamp: str, lattice: Lattice) -> Census:
@@ -164,6 +176,16 @@ def harmonised(plan: Plan, store: Store) -> Harmonisation:
     if found is None or found.fingerprint != identity:
         raise CubeError(f"{store.join(radiometry.NAME)} is missing or of other inputs; run the harmonise stage first")
     return found
+
+
+def decided(plan: Plan, store: Store, fits: Harmonisation, found: Sequence[Pair]) -> Decision:
+    """The method of each Landsat date: the one asked for, or as the gate found. Raises CubeError where it has not."""
+    from pipeline import gate
+
+    kept = gate.forced(plan) or gate.read(store)
+    if kept is None or (plan.options.method == "auto" and kept.fingerprint != gate.gate_fingerprint(plan, fits, found)):
+        raise CubeError(f"{store.join(gate.NAME)} is missing or of other inputs; run the gate stage first")
+    return kept
 
 
 def stamped(store: Store) -> str:

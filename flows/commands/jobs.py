@@ -44,8 +44,12 @@ class Choices:
         Parameter(group=INPUT, help="Leave out items that report more cloud, in percent of the whole item."),
     ] = None
     method: Annotated[
-        Literal["network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None,
-        Parameter(group=METHOD, help="network is MARSTFN (default); the others need no training."),
+        Literal["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None,
+        Parameter(
+            group=METHOD,
+            help="auto (default) is network (MARSTFN) but where a free method is ahead on this very land; "
+            "the others force one.",
+        ),
     ] = None
     weights: Annotated[
         list[str] | None,

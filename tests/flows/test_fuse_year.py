@@ -36,7 +36,8 @@ def test_every_parameter_is_described(schema):
 def test_the_bounds_are_in_the_schema(schema):
     assert bounds(schema, "year") == {"type": "integer", "minimum": 2015, "maximum": 2100}
     assert bounds(schema, "tile") == {"type": "integer", "minimum": 60, "maximum": 1920, "multipleOf": 6}
-    assert bounds(schema, "method")["enum"] == ["network", "additive", "additive-linear", "linear", "bicubic", "copy"]
+    methods = ["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"]
+    assert bounds(schema, "method")["enum"] == methods
     assert bounds(schema, "max_cloud") == {"type": "number", "minimum": 0, "maximum": 100}
     assert bounds(schema, "start") == {"type": "string", "format": "date"}
     assert bounds(schema, "scheduler")["pattern"].startswith("^(tcp|tls")

@@ -17,6 +17,7 @@ from odc.geo.xr import ODCExtension  # noqa: F401 - the accessor
 
 from marstfn.bands import BANDS
 from marstfn.baselines import METHODS, bicubic
+from marstfn.methods import Method
 from marstfn.reference import Reference
 from pipeline import cube, fuse, ledger
 from pipeline.days import Days
@@ -26,7 +27,7 @@ from pipeline.fuse import fuse_fingerprint, fuse_tile
 from pipeline.grid import Grid, Window
 from pipeline.harmonise import Fit, Harmonisation, SceneFit
 from pipeline.inputs import Reading
-from pipeline.methods import Method, methods
+from pipeline.methods import methods
 from pipeline.pairing import Pair, pair
 from pipeline.plan import Options, Plan, Scene, WeightsRef
 from pipeline.store import FUSED, INPUTS, Store
@@ -71,10 +72,10 @@ class World:
         clear = (self.s2_clear == 1).mean((1, 2)).tolist()
         return pair(times["landsat8"], times["sentinel2"], clear, self.plan.options)
 
-    def fuse(self, predicts=None, harmonisation: Harmonisation = PLAIN) -> dict[str, np.ndarray]:
+    def fuse(self, predicts=None, harmonisation: Harmonisation = PLAIN, chosen=None) -> dict[str, np.ndarray]:
         cube.create_fused(self.plan, self.store)
         for tile in self.plan.grid.tiles():
-            fuse_tile(self.plan, self.store, tile, harmonisation, self.pairs(), predicts)
+            fuse_tile(self.plan, self.store, tile, harmonisation, self.pairs(), chosen, predicts)
         names = LAYERS
         return {n: np.asarray(cube.array(self.store, FUSED, n)[:]) for n in names}
 
@@ -301,6 +302,21 @@ def test_weights_with_and_without_pan_share_one_factor_a_band(tmp_path, monkeypa
     assert cube.open_cube(str(tmp_path)).swir22.attrs["interval90_factor"] == 3.5
 
 
+def test_a_choice_by_season_changes_whole_dates_and_leaves_no_border_in_any(w, tmp_path):
+    """Each date is fused by one method everywhere, so that no border between methods lies on the ground."""
+    chosen = ("additive", "linear")
+    made = {}
+    for name in (None, "additive", "linear"):
+        out = dataclasses.replace(w, plan=make_plan(method="auto" if name is None else name))
+        out.store = Store(str(tmp_path / str(name)))
+        shutil.copytree(w.store.local / INPUTS, tmp_path / str(name) / INPUTS)
+        made[name] = out.fuse(chosen=chosen if name is None else None)
+    for k, name, flag in zip(fused_dates(w.plan), chosen, (5, 6), strict=True):
+        assert set(np.unique(made[None]["quality"][k])) <= {0, 3, 4, flag}
+        for layer in LAYERS:
+            assert (made[None][layer][k] == made[name][layer][k]).all(), layer
+
+
 def test_without_a_reference_a_pixel_is_landsat_enlarged(w, copied):
     """The hole 50:56 x 20:26 lies inside one patch: there it is the bicubic enlargement."""
     k = fused_dates(w.plan)[0]
@@ -469,6 +485,8 @@ def test_fingerprint_follows_neighbours_weights_options_pairs_and_harmonisation(
         assert fuse_fingerprint(plan.model_copy(update=change), tile, PLAIN, pairs) != base, change
     assert fuse_fingerprint(plan, tile, Harmonisation("other", False, ()), pairs) != base
     assert fuse_fingerprint(plan, tile, PLAIN, pairs[:1]) != base
+    assert fuse_fingerprint(plan, tile, PLAIN, pairs, ("copy", "copy")) == base
+    assert fuse_fingerprint(plan, tile, PLAIN, pairs, ("copy", "linear")) != base
     assert fuse_fingerprint(plan, plan.grid.tile(1, 1), PLAIN, pairs) != base
 
 

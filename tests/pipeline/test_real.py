@@ -250,7 +250,7 @@ def test_both_dates_are_compared_with_their_own_stand_in_everywhere(india: Panne
 def _asked(scenes: real.Real, url: str, store: Path, **extra: object) -> request.Request:
     return request.make(
         aoi=str(scenes.aoi), year=scenes.year, catalog=f"{scenes.profile}@{url}", store=str(store),
-        min_reference_days=1, batch=2, threads=1, device="cpu", **extra,
+        min_reference_days=1, batch=2, threads=1, device="cpu", method="network", **extra,
     )  # fmt: skip
 
 

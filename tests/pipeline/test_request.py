@@ -91,7 +91,7 @@ def test_bounds_reach_the_schema_of_a_signature() -> None:
     assert (year["minimum"], year["maximum"]) == (2015, request.last_complete_year() + 1)
     assert "Calendar year" in year["description"]
     assert TypeAdapter(request.TilePx).json_schema()["multipleOf"] == 6
-    assert set(TypeAdapter(request.MethodName).json_schema()["enum"]) == {"network", *METHODS}
+    assert set(TypeAdapter(request.MethodName).json_schema()["enum"]) == {"auto", "network", *METHODS}
     assert all(
         "description" in TypeAdapter(t).json_schema() for t in (request.AOISource, request.Catalog, request.Weights)
     )

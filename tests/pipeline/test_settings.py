@@ -31,7 +31,7 @@ def test_the_defaults_serve_a_stranger_on_the_internet() -> None:
     chosen = settings.load()
     assert chosen.catalog == "planetary-computer"
     assert (chosen.year, chosen.store, chosen.scheduler) == (None, None, None)
-    assert (chosen.weights, chosen.method) == ("auto", "network")
+    assert (chosen.weights, chosen.method) == ("auto", "auto")
     assert chosen.dashboard.startswith("127.0.0.1:")
 
 

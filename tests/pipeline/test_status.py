@@ -104,5 +104,5 @@ def test_no_run_at_all(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no run was begun there"):
         status.read(Store(str(tmp_path)))
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(StoreError, match="not a plan of format 1"):
+    with pytest.raises(StoreError, match="not a plan of format 2"):
         status.read(Store(str(tmp_path)))
