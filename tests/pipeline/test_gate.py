@@ -156,7 +156,7 @@ def test_places_are_few_whole_and_inside_what_is_fused() -> None:
     assert len(found) == gate.PLACES
     assert found == gate.places(plan)
     assert {p.shape(10) for p in found} == {(180, 180)}
-    inside = Grid(plan.grid.epsg, 605_000 // 60 * 60, 5_393_000 // 60 * 60, 70, 70).geobox(10).geographic_extent.json
+    inside = Grid(plan.grid.epsg, 605_000 // 60 * 60, 5_393_000 // 60 * 60, 50, 50).geobox(10).geographic_extent.json
     part = plan.model_copy(update={"aoi": inside})
     some = gate.places(part)
     assert 0 < len(some) < gate.PLACES
