@@ -186,7 +186,7 @@ def gate(job: Job, client: Client, listener: Listener = silent) -> Decision:
     kept, places = judging.read(store), judging.places(plan)
     known = kept is not None and kept.fingerprint == identity
     where = (store.url, workers.stamped(store), fingerprint({"gate": identity}))
-    results = _stage("gate", places, [] if known else places, listener, lambda: map_tiles(
+    results = stage("gate", places, [] if known else places, listener, lambda: map_tiles(
         client, "gate", workers.gate_one, [] if known else places, where, resource=cluster.GPU, listener=listener,
     ))  # fmt: skip
     decision = kept if known and kept is not None else judging.decide(plan, results, identity)

@@ -151,8 +151,8 @@ def finish(
     """Write report/ (scenes.json, scenes.csv, quicklook.png, ndvi.png) and fused.stac.json of a fused store.
 
     `methods`: that of each Landsat date, by default the plan's. `truth(time, x0, y0, shape)` gives the exact
-    (6, ny, nx) reflectance of a simulated run. Says what it wrote as notes `scenes`, `quicklook`, `ndvi` and `item`. Raises
-    StoreError where the store cannot be written.
+    (6, ny, nx) reflectance of a simulated run. Says what it wrote as notes `scenes`, `quicklook`, `ndvi` and `item`.
+    Raises StoreError where the store cannot be written.
     """
     counted = tally(store, plan)
     landsat, sentinel = rows(plan, counted, harmonise.read(store), methods)

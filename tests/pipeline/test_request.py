@@ -25,7 +25,7 @@ def test_only_the_area_must_be_given(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.chdir(tmp_path)
     asked = make(aoi="hailar.geojson")
     assert asked.year == request.last_complete_year()
-    assert (asked.catalog, asked.method, asked.weights) == ("planetary-computer", "network", "auto")
+    assert (asked.catalog, asked.method, asked.weights) == ("planetary-computer", "auto", "auto")
     assert (asked.first, asked.last) == (date(asked.year, 1, 1), date(asked.year, 12, 31))
     assert asked.base == tmp_path
 
