@@ -1,6 +1,6 @@
 """Networks and free methods on the same scenes: what each makes of them, scored over one set of pixels.
 
-The scenes are lands, sensors and seasons that training never drew (`held_back`); `marstfn.report` has the tables.
+The scenes are lands, sensors and seasons that training never drew (`held_back`); `pipeline.report` has the tables.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marstfn import evaluate, flanders, metrics, report
+from marstfn import evaluate, flanders, metrics
 from marstfn.reference import Reference
 from marstfn.scenes import Scene
 from marstfn.simulate import HELD_BACK, VARIED
@@ -56,15 +56,6 @@ def test_an_interval_that_always_holds_and_one_that_never_does() -> None:
     error = np.full((1, 36, 36), 0.01, np.float32)
     image = np.concatenate([view.truth + np.float32(0.02), error])
     assert evaluate.intervals([view], [image], (2.5,) * 3 + (1.5,) * 3) == (1, 1, 1, 0, 0, 0)
-
-
-def test_tables_are_markdown() -> None:
-    methods = evaluate.baselines() | {"marstfn-nopan": evaluate.network("marstfn-nopan")}
-    text = report.section([made_up(side=60)], methods, "marstfn-nopan", names=("one",))
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert all(line.endswith("|") for line in rows)
-    assert any(line.startswith("| additive-linear |") for line in rows)
-    assert "**" in text
 
 
 def test_evaluation_lies_outside_what_training_draws_from() -> None:

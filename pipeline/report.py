@@ -1,4 +1,4 @@
-"""The tables of the model card, on standard output: `python -m marstfn.report --help`.
+"""The tables of the model card, on standard output: `python -m pipeline.report --help`.
 
 Held-back simulated lands; the real place where both sensors saw the same ground, by how near its references may lie;
 a real place with pan at reduced resolution.
@@ -12,13 +12,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from marstfn import evaluate, flanders, india
+from marstfn import evaluate, flanders
 from marstfn.bands import BANDS
 from marstfn.baselines import Array
 from marstfn.evaluate import BLOCK, PARTS, SEEDS, SIDE, Method
 from marstfn.scenes import Scene
 from marstfn.tally import METRICS, Tally, differences, verdict
 from marstfn.weights import SHIPPED, load
+from pipeline import india
 
 WINDOWS = (1, 10, 30)
 """Days within which, around the target, no reference may lie."""
@@ -28,7 +29,7 @@ DIGITS = {"rmse": 5, "psnr": 2, "ssim": 4, "sam": 2, "ergas": 2}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m marstfn.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
     parser.add_argument("--weights", nargs="*", default=list(SHIPPED), help="sets by name, or weights files")
     parser.add_argument("--best", help="which of the weights is compared with all others; default: the first")
     parser.add_argument("--scenes", type=int, default=len(SEEDS), help="number of held-back simulations")
