@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from marstfn import gate
 from marstfn.bands import BANDS
+from marstfn.dataset import observable
 from marstfn.methods import NETWORK, Method, free, network
 from marstfn.patches import starts
 from marstfn.predict import Predictor, window
@@ -40,6 +41,9 @@ class Case:
     unchecked: str
     """What the reduced scale alone would have chosen."""
     fine: Mapping[str, float]
+    """Against the truth as Sentinel-2 could have shown it: three bands at 20 m."""
+    exact: Mapping[str, float]
+    """Against the land itself at 10 m, which no sensor sees."""
 
     @property
     def best(self) -> str:
@@ -127,7 +131,8 @@ def case(seed: int, methods: Mapping[str, Method], patch: int, **size: int) -> C
     """
     views = land(seed, patch=patch, **size)
     found: dict[bool, list[gate.Cell]] = {True: [], False: []}
-    sums, pixels = dict.fromkeys(gate.NAMES, 0.0), 0
+    sums = {name: np.zeros(2) for name in gate.NAMES}
+    pixels = 0
     for (place, date), sight in views.items():
         view = sight.view
         for trial in (reduced(view.reference, view.landsat, view.pan), sight.near):
@@ -138,15 +143,17 @@ def case(seed: int, methods: Mapping[str, Method], patch: int, **size: int) -> C
         edge = 3 * gate.MARGIN
         scored[:edge], scored[-edge:], scored[:, :edge], scored[:, -edge:] = False, False, False, False
         pixels += int(scored.sum())
+        truths = np.stack([observable(view.truth), view.truth])[:, :, scored]
         for name in gate.NAMES:
-            off = _whole(view, methods[name], patch)[:, scored] - view.truth[:, scored]
-            sums[name] += float(np.square(off, dtype=np.float64).mean(0).sum())
+            off = _whole(view, methods[name], patch)[:, scored] - truths
+            sums[name] += np.square(off, dtype=np.float64).mean(1).sum(1)
     quarter = {date: gate.QUARTERS[0] for _, date in views}
     decision = gate.verdicts(found[False], quarter, found[True])[0]
     if decision.decided is None or not pixels:
         return None
-    fine = {name: float(np.sqrt(total / pixels)) for name, total in sums.items()}
-    return Case(seed, decision.dates, decision, gate.verdicts(found[False], quarter)[0].method, fine)
+    unchecked = gate.verdicts(found[False], quarter)[0].method
+    fine, exact = ({name: float(np.sqrt(total[k] / pixels)) for name, total in sums.items()} for k in range(2))
+    return Case(seed, decision.dates, decision, unchecked, fine, exact)
 
 
 def cases(seeds: range, weights: str, **size: int) -> Iterator[Case]:
@@ -205,8 +212,11 @@ def main(arguments: list[str] | None = None) -> None:
     if not found:
         sys.stdout.write("no land of these had enough clear ground for the gate to judge by\n")
         return
-    text = ", ".join(f"{name} {value:.4f}" for name, value in shares(found).items())
-    sys.stdout.write(f"{len(found)} simulated lands, {options.weights}\n\n{markdown(found)}\n\n{text}\n")
+    sys.stdout.write(f"{len(found)} simulated lands, {options.weights}\n")
+    truths = {"as Sentinel-2 could have shown it": found, "the land itself": [replace(c, fine=c.exact) for c in found]}
+    for truth, some in truths.items():
+        text = ", ".join(f"{name} {value:.4f}" for name, value in shares(some).items())
+        sys.stdout.write(f"\nTruth at 10 m: {truth}\n\n{markdown(some)}\n\n{text}\n")
 
 
 def _whole(view: Scene, method: Method, patch: int) -> np.ndarray:

@@ -12,6 +12,9 @@ from pipeline.plan import Plan, SensorName
 OPTICAL = 2 * len(BANDS)
 """Bytes of one pixel of reflectance, int16."""
 
+LAYERS = 7
+"""Bytes of one pixel of what stands beside reflectance: quality, age, coherence, uncertainty."""
+
 COMPRESSED = 0.61
 """Share that is left of int16 reflectance after zstd-3 with bitshuffle (measured on real and simulated scenes)."""
 
@@ -91,7 +94,7 @@ def outlook(plan: Plan) -> Outlook:
     pan = coarse if plan.has_pan else 0
     # reflectance compresses to COMPRESSED of its size; masks and quality nearly vanish
     reflectance = pixels * (OPTICAL * (observed + coarse / 9 + observed + coarse) + 2 * pan * 4 / 9)
-    extras = pixels * (observed + coarse / 9 + 5 * (observed + coarse))
+    extras = pixels * (observed + coarse / 9 + LAYERS * (observed + coarse))
     return Outlook(
         name=plan.name,
         year=plan.year,
@@ -102,7 +105,13 @@ def outlook(plan: Plan) -> Outlook:
         months=_months(plan),
         store_mb=(COMPRESSED * reflectance + 0.05 * extras) / 1e6,
         raw_mb=(reflectance + extras) / 1e6,
-        worker_mb=worker_mb(plan.grid, plan.options.time_shard, plan.options.batch, max(60, *_patches(plan))),
+        worker_mb=worker_mb(
+            plan.grid,
+            plan.options.time_shard,
+            plan.options.batch,
+            max(60, *_patches(plan)),
+            any(ref.context for ref in plan.weights),
+        ),
         dropped=tuple(Counter(_kind(d.why) for d in plan.dropped).most_common()),
     )
 
@@ -112,13 +121,16 @@ def summary(plan: Plan) -> str:
     return "\n".join(outlook(plan).lines())
 
 
-def worker_mb(grid: Grid, time_shard: int, batch: int, patch: int = 60) -> float:
+def worker_mb(grid: Grid, time_shard: int, batch: int, patch: int = 60, context: bool = False) -> float:
     """Expected peak memory in megabytes of a worker that fuses one tile of `grid`: the process, the network on one
-    batch, one time block of the output with its compressed copy, and the float32 arrays of one date."""
+    batch, one time block of the output with its compressed copy, and the float32 arrays of one date; with `context`
+    Sentinel-2 of both sides of the date."""
     side = min(grid.tile_px, 6 * max(grid.rows, grid.columns))
-    block = time_shard * side * side * (OPTICAL + 5)
+    block = time_shard * side * side * (OPTICAL + LAYERS)
     padded = (side + 2 * patch) ** 2
     date = padded * 4 * len(BANDS) * 6  # reference, Landsat brought up, prediction, weights, sums, copies
+    if context:
+        date += padded * 4 * len(BANDS) * 10  # the other side, here and in the date read ahead; context, its patches
     network = NETWORK_MB * batch * (patch / 60) ** 2
     return PROCESS_MB + network + (1.7 * block + date) / 1e6
 

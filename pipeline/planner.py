@@ -206,12 +206,13 @@ def _offered(request: Request) -> tuple[WeightsRef, ...]:
 def _check_memory(grid: Grid, options: Options, offered: tuple[WeightsRef, ...]) -> None:
     """Refuse tiles that no ordinary worker can hold, before a worker dies of them."""
     patch = max((w.patch for w in offered), default=60)
-    expected = worker_mb(grid, options.time_shard, options.batch, patch)
+    context = any(w.context for w in offered)
+    expected = worker_mb(grid, options.time_shard, options.batch, patch, context)
     if expected > MAX_WORKER_MB:
         fits = [
             s
             for s in TILE_SIDES
-            if worker_mb(replace(grid, tile_px=s), options.time_shard, options.batch, patch) <= MAX_WORKER_MB
+            if worker_mb(replace(grid, tile_px=s), options.time_shard, options.batch, patch, context) <= MAX_WORKER_MB
         ]
         remedy = f"Choose a tile of at most {fits[0]} px" if fits else "Choose a smaller batch"
         raise PlanError(

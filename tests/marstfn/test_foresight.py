@@ -10,7 +10,8 @@ from marstfn.gate import Half, Verdict
 
 def made_up(coarse: dict[str, float], chosen: str, unchecked: str, fine: dict[str, float]) -> Case:
     half = Half(20, dict.fromkeys(gate.NAMES, 0.05) | coarse, {})
-    return Case(1, 4, Verdict("year", chosen, "", 4, half, half), unchecked, dict.fromkeys(gate.NAMES, 0.05) | fine)
+    full = dict.fromkeys(gate.NAMES, 0.05) | fine
+    return Case(1, 4, Verdict("year", chosen, "", 4, half, half), unchecked, full, full)
 
 
 def test_shares_count_what_was_chosen_against_what_was_best() -> None:

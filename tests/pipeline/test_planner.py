@@ -456,9 +456,9 @@ def test_the_summary_counts_scenes_a_month_and_tells_sizes(made: Any) -> None:
     assert sum(m.landsat for m in figures.months) == len(plan.of("landsat8"))
     assert sum(m.with_pan for m in figures.months) == len(plan.of("landsat8"))
     assert sum(m.sentinel2 for m in figures.months) == len(plan.of("sentinel2"))
-    # inputs: 13 B a Sentinel-2 pixel and day, 13/9 Landsat, 2 * 4/9 pan; output: 17 B a pixel and date
+    # inputs: 13 B a Sentinel-2 pixel and day, 13/9 Landsat, 2 * 4/9 pan; output: 19 B a pixel and date
     landsat, sentinel = len(plan.of("landsat8")), len(plan.of("sentinel2"))
-    raw = 120 * 120 * (13 * sentinel + (13 + 8) / 9 * landsat + 17 * (sentinel + landsat))
+    raw = 120 * 120 * (13 * sentinel + (13 + 8) / 9 * landsat + 19 * (sentinel + landsat))
     assert figures.raw_mb == pytest.approx(raw / 1e6)
     assert 0.3 * figures.raw_mb < figures.store_mb < figures.raw_mb
     text = planner.summary(plan)
