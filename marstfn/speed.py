@@ -1,4 +1,4 @@
-"""How fast each network is, all in one run: `python -m marstfn.speed`. Pixels of 10 m a second, as the predictor runs."""
+"""How fast each network is, all in one run: `python -m marstfn.speed`. 10 m pixels a second, as the predictor runs."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def main(arguments: list[str] | None = None) -> None:
         "| network | parameters | px/s, median (least .. most) | to the first |\n|---|---|---|---|\n"
     )
     first = float(np.median(next(iter(seconds.values()))))
-    for name, spent in seconds.items():
+    for name, taken in seconds.items():
         pixels = options.batch * timed[name].patch ** 2
-        rates = sorted(pixels / s for s in spent)
+        rates = sorted(pixels / s for s in taken)
         count = parameters(build(sets[name].config))
         sys.stdout.write(
             f"| {name} | {count} | {np.median(rates):.0f} ({rates[0]:.0f} .. {rates[-1]:.0f}) | "
-            f"{first / float(np.median(spent)):.2f} |\n"
+            f"{first / float(np.median(taken)):.2f} |\n"
         )
 
 
