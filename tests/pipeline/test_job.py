@@ -94,6 +94,26 @@ def test_a_run_ends_in_a_complete_cube_that_verifies(finished):
         assert (store / name).stat().st_size > 0
 
 
+def test_the_default_asks_the_gate_on_worker_processes(season, client, tmp_path):
+    """An area this small has too little to say: the network stays, and the cube says why."""
+    made = job.prepare(ask(season, tmp_path / "store", method="auto", end="2023-07-10", weights="marstfn-nopan"))
+    ear = Ear()
+    job.ingest(made, client, ear)
+    job.harmonise(made, client, ear)
+    decision = job.gate(made, client, ear)
+    assert set(decision.methods) == {"network"}
+    assert "the default stays" in decision.verdicts[0].reason
+    (done,) = ear.of(StageDone, stage="gate")
+    assert (done.done, done.failed) == (1, 0)
+    job.fuse(made, client, ear)
+    job.finish(made, ear)
+    with xr.open_zarr(tmp_path / "store" / FUSED) as ds:
+        assert ds.attrs["methods_used"] == ["network"]
+        assert (ds.quality.values == 2).any()
+    report = verify(tmp_path / "store")
+    assert report.ok, report.findings
+
+
 def test_a_run_tells_what_it_does(finished):
     _, _, ear = finished
     for stage in ("ingest", "harmonise", "fuse"):
