@@ -18,7 +18,10 @@ from pipeline.errors import MarstfnError
 
 TOKEN = "MARSTFN_SERVICES"
 """Environment variable all descendants of one `marstfn up` carry: finds those whose parent is gone."""
-
+PATIENCE = 600.0
+"""Seconds given to a process that lives: a busy machine takes minutes over what takes seconds otherwise."""
+TELL = 30.0
+"""Seconds between two lines that say a process is still awaited."""
 
 _ties: dict[int, subprocess.Popen[bytes]] = {}
 """Holds the pipes of tied processes open."""
@@ -100,30 +103,52 @@ def stop(processes: Sequence[Process], token: str, grace: float = 10.0) -> int:
     return len(family)
 
 
-def wait(done: Callable[[], bool], process: Process, seconds: float, *, ends: bool = False) -> None:
+def wait(
+    done: Callable[[], bool],
+    process: Process,
+    seconds: float = PATIENCE,
+    *,
+    ends: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
     """Wait until `done`, at most `seconds` and while `process` lives; with `ends` it may end by itself.
 
-    Raises ServiceError with the end of the process' log.
+    `say` hears every half minute that it still lives. Raises ServiceError at once where it has died: after how long,
+    under what load, with the end of its log.
     """
-    deadline = time.monotonic() + seconds
+    began = told = time.monotonic()
     while not done():
+        now = time.monotonic()
         if not ends and not process.alive:
+            reason = f"it ended by itself after {now - began:.0f} s"
+            remedy = "Mend what its log names, then try again"
             break
-        if time.monotonic() > deadline:
+        if now - began > seconds:
+            reason = f"it still ran after {now - began:.0f} s without being ready; {load()}"
+            remedy = "Try again when the machine has less to do"
             break
+        if now - told >= TELL:
+            told = now
+            say(f"the Prefect {process.name} is alive but not ready after {now - began:.0f} s; {load()}")
         time.sleep(0.2)
     else:
         return
     raise ServiceError(
-        f"the Prefect {process.name} did not come up; everything was stopped again. "
+        f"the Prefect {process.name} did not come up: {reason}; everything was stopped again. {remedy}. "
         f"The end of its log, {process.log}:\n{tail(process.log)}"
     )
+
+
+def load() -> str:
+    """How busy the machine is, in words."""
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"{busy:.1f} processes want the machine's {cores} core{'s' if cores > 1 else ''}"
 
 
 def tail(log: str | Path, lines: int = 15) -> str:
     """The last lines of a log, for an error message."""
     try:
-        return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:]) or "(log empty)"
     except OSError:
         return "(no log)"
 

@@ -7,7 +7,7 @@ import os
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,9 @@ def start(env: Mapping[str, str], log: Path, *, tied: bool = False) -> Process:
     return processes.start("server", command, env=env, cwd=log.parent, log=log, tied=tied)
 
 
-def await_answer(api: str, server: Process) -> None:
+def await_answer(api: str, server: Process, say: Callable[[str], None] = lambda text: None) -> None:
     """Wait until the server answers; the first start makes its database. Raises ServiceError with its log's end."""
-    processes.wait(lambda: healthy(api), server, 180)
+    processes.wait(lambda: healthy(api), server, say=say)
 
 
 def online(api: str, pool: str) -> bool:

@@ -19,6 +19,8 @@ from flows.processes import Process, ServiceError
 POOL = "marstfn"
 DEPLOYMENTS = ("fuse-year/fuse-year", "train-year/train-year")
 PORT = 4200
+TEMPORARY = "tmp"
+"""Folder in `home` for the temporary files of server, worker and runs."""
 Say = Callable[[str], None]
 
 
@@ -101,6 +103,7 @@ def down(*, keep: bool = False, say: Say = lambda text: None) -> bool:
             profiles.restore(Path(state.profiles), state.before, state.after)
             say(f"Prefect profile: {profiles.active(profiles.text(Path(state.profiles)) or '') or 'as before, none'}")
             (home() / "services.json").unlink()
+        shutil.rmtree(home() / TEMPORARY, ignore_errors=True)
         if not keep:
             shutil.rmtree(home() / "prefect", ignore_errors=True)
             shutil.rmtree(home() / "logs", ignore_errors=True)
@@ -117,7 +120,10 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
     if not server_api.free(port):
         raise ServiceError(f"port {port} of 127.0.0.1 is taken; nothing was started. Choose another (--port)")
     token = uuid.uuid4().hex
-    env = server_api.environment(port, token, home() / "prefect")
+    # the worker copies each flow it runs to a temporary folder and leaves it: let it lie where `down` clears up
+    spare = home() / TEMPORARY
+    spare.mkdir(parents=True, exist_ok=True)
+    env = server_api.environment(port, token, home() / "prefect") | {"TMPDIR": str(spare)}
     logs = home() / "logs"
     cwd = Path.cwd()
     say(f"starting the Prefect server on 127.0.0.1:{port} (the first start makes its database)")
@@ -125,17 +131,17 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
     started = [server]
     try:
         api = f"http://127.0.0.1:{port}/api"
-        server_api.await_answer(api, server)
+        server_api.await_answer(api, server, say)
         say("starting a worker")
         command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")
         started.insert(0, worker)
-        processes.wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, 60)
+        processes.wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, say=say)
         say("deploying fuse-year and train-year")
-        _deploy(env, logs / "deploy.log")
+        _deploy(env, logs / "deploy.log", say)
         if not server_api.watch_for_zombies(api):
             raise ServiceError("the server refused the automation that finds dead runs; everything was stopped again")
-        processes.wait(lambda: server_api.online(api, POOL), worker, 60)
+        processes.wait(lambda: server_api.online(api, POOL), worker, say=say)
         now = profiles.text(profiles.path())
         former = profiles.active(old.before or "") if old is not None else None
         before = old.before if old is not None and now == old.after else profiles.without_ours(now, former)
@@ -162,7 +168,7 @@ def _settings(port: int) -> dict[str, str]:
     }
 
 
-def _deploy(env: Mapping[str, str], log: Path) -> None:
+def _deploy(env: Mapping[str, str], log: Path, say: Say) -> None:
     process = processes.start(
         "deploy",
         ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(definition())],
@@ -170,7 +176,7 @@ def _deploy(env: Mapping[str, str], log: Path) -> None:
         cwd=home(),
         log=log,
     )
-    processes.wait(lambda: not process.alive, process, 120, ends=True)
+    processes.wait(lambda: not process.alive, process, ends=True, say=say)
     for name in DEPLOYMENTS:
         if server_api.ask(env["PREFECT_API_URL"], f"/deployments/name/{name}") is None:
             raise ServiceError(

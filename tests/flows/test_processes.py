@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from flows import processes
-from flows.processes import TOKEN, Process
+from flows.processes import TOKEN, Process, ServiceError
 
 SERVER = ["http.server", "--bind", "127.0.0.1", "0"]
 
@@ -96,6 +96,29 @@ def test_a_tied_process_can_be_stopped(start):
     process = start(tied=True)
     assert processes.stop([process], "none") == 1
     assert not process.alive
+
+
+def test_a_living_process_is_awaited_and_told_of(start, monkeypatch):
+    process, heard, asked = start(), [], []
+    monkeypatch.setattr(processes, "TELL", 0.3)
+    processes.wait(lambda: len(asked) > 6 or asked.append(1), process, 30, say=heard.append)
+    assert 2 <= len(heard) <= 4
+    assert heard[0].startswith("the Prefect thing is alive but not ready after 0 s; ")
+    assert "core" in heard[0]
+
+
+def test_a_dead_process_fails_at_once_with_its_reason(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    began = time.monotonic()
+    with pytest.raises(ServiceError, match=r"ended by itself after 0 s.*try again(?s:.*)\(log empty\)"):
+        processes.wait(lambda: False, Process("thing", 999_999_999, 0.0, str(log)))
+    assert time.monotonic() - began < 2
+
+
+def test_patience_ends_with_the_load_and_a_remedy(start):
+    with pytest.raises(ServiceError, match=r"still ran after \d s.*processes want.*less to do"):
+        processes.wait(lambda: False, start(), 0.5)
 
 
 def test_the_tail_of_a_log(tmp_path):

@@ -46,7 +46,9 @@ def test_down_removes_a_file_of_profiles_that_was_not_there(state, tmp_path):
 
 def test_down_keeps_the_history_where_asked(state):
     (services.home() / "prefect").mkdir()
+    (services.home() / services.TEMPORARY / "runner_storage").mkdir(parents=True)
     services.down(keep=True)
+    assert not (services.home() / services.TEMPORARY).exists()
     assert (services.home() / "prefect").is_dir()
     assert services.load() is None
 
