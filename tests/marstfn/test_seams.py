@@ -25,7 +25,15 @@ def scenes() -> list[Scene]:
 def plane(predict: Predictor, scene: Scene) -> np.ndarray:
     offsets = starts(SIDE, predict.patch, predict.patch - OVERLAP)
     pan = scene.pan if predict.pan else None
-    return window(predict, scene.s2, scene.landsat, pan, offsets, offsets, predict.patch, OVERLAP)
+    s2, context = sees(predict, scene)
+    return window(predict, s2, scene.landsat, pan, offsets, offsets, predict.patch, OVERLAP, context)[:6]
+
+
+def sees(predict: Predictor, scene: Scene) -> tuple[np.ndarray, np.ndarray | None]:
+    """The reference as these weights want it."""
+    if predict.context:
+        return scene.reference.between(), scene.reference.context()
+    return scene.s2, None
 
 
 def tile(predict: Predictor, scene: Scene, row: int, col: int) -> np.ndarray:
@@ -38,17 +46,19 @@ def tile(predict: Predictor, scene: Scene, row: int, col: int) -> np.ndarray:
         """The window of an image with `pixels` pixels along 60 m."""
         return image[:, top * pixels // 6 : bottom * pixels // 6, left * pixels // 6 : right * pixels // 6]
 
+    s2, context = sees(predict, scene)
     made = window(
         predict,
-        cut(scene.s2, 6),
+        cut(s2, 6),
         cut(scene.landsat, 2),
         cut(scene.pan, 4) if predict.pan else None,
         tuple(r - top for r in rows),
         tuple(c - left for c in cols),
         predict.patch,
         OVERLAP,
+        None if context is None else cut(context, 6),
     )
-    return made[:, row - top : row - top + TILE, col - left : col - left + TILE]
+    return made[:6, row - top : row - top + TILE, col - left : col - left + TILE]
 
 
 def steps(image: np.ndarray, borders: set[int]) -> tuple[float, float]:
