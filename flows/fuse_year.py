@@ -63,6 +63,7 @@ def fuse_year(
     max_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
     bandpass: bool = True,
     scene_check: bool = True,
+    registration: bool = True,
     tile: Annotated[int | None, Field(ge=60, le=1920, multiple_of=6)] = None,
     stride: Annotated[int | None, Field(ge=6, le=480, multiple_of=6)] = None,
     batch: Annotated[int | None, Field(ge=1, le=1024)] = None,
@@ -93,6 +94,7 @@ def fuse_year(
         max_reference_days: Most days between a Landsat date and its Sentinel-2 reference. Default: 120.
         bandpass: Bring Landsat to the Sentinel-2 MSI band-pass.
         scene_check: Check each Landsat scene against clear Sentinel-2, and correct it within stated bounds.
+        registration: Measure each Landsat scene's shift against Sentinel-2; correct it, or mask a scene far off.
         tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
         stride: Step between model windows in 10 m pixels, a multiple of 6. Default: four fifths of the window.
         batch: Model windows in one forward pass. Default: 2 on a processor, 8 on a GPU.
@@ -136,6 +138,7 @@ def fuse_year(
             device=device,
             bandpass=bandpass,
             scene_check=scene_check,
+            registration=registration,
             base=Path(base) if base else Path.cwd(),
         )
         truth = companion.truth if companion else None

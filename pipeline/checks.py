@@ -178,6 +178,22 @@ def sources(where: str, found: Sequence[str], plan: Plan) -> Iterator[Finding]:
             yield Finding("time", what, where, "fused and observed dates are taken for one another", ANEW)
 
 
+def registration(where: str, found: Stored, expected: Stored) -> Iterator[Finding]:
+    """The coordinates that tell of each date's shift say what was measured."""
+    for name, values in expected.items():
+        there = found.get(name)
+        if there is None or len(there) != len(values):
+            what = "it is missing" if there is None else f"it has {len(there)} dates, the plan {len(values)}"
+            yield Finding("layout", what, f"{where}/{name}", "how Landsat was laid onto Sentinel-2 is lost", ANEW)
+            continue
+        for k, (is_value, should) in enumerate(zip(there.tolist(), values.tolist(), strict=True)):
+            if is_value != should and not (is_value != is_value and should != should):
+                what = f"position {k} says {_short(is_value)}, measured was {_short(should)}"
+                consequence = "how Landsat was laid onto Sentinel-2 is told wrongly"
+                yield Finding("values", what, f"{where}/{name}", consequence, "Run again with the same store")
+                break
+
+
 def attributes(where: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[Finding]:
     """Every expected attribute is there with its value; of `versions` at least the expected entries."""
     for name, value in expected.items():

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, COARSE, FINE, PAN, PAN_RES
 from pipeline import uncertainty
-from pipeline.encoding import AGE, QUALITY, RESIDUAL, flags, identity, reflectance
+from pipeline.encoding import AGE, QUALITY, RESIDUAL, SHIFTS, flags, identity, reflectance
 from pipeline.encoding import CLEAR as CLEAR
 from pipeline.encoding import FILL as FILL
 from pipeline.encoding import FUSED_FREELY as FUSED_FREELY
@@ -34,8 +35,9 @@ from pipeline.encoding import pack as pack
 from pipeline.encoding import unpack as unpack
 from pipeline.errors import CubeError, StoreError
 from pipeline.grid import Window
-from pipeline.layers import consolidate, coordinates, layer
+from pipeline.layers import consolidate, coordinates, layer, scene_coordinates
 from pipeline.plan import FORMAT, Plan, Scene
+from pipeline.shifts import SceneShift
 from pipeline.store import FUSED, INPUTS, Store
 
 
@@ -124,6 +126,7 @@ def create_fused(plan: Plan, store: Store, versions: dict[str, str] | None = Non
     scenes, side = plan.scenes, plan.grid.tile_px
     sources = [FUSED_SOURCE if s.sensor == "landsat8" else OBSERVED_SOURCE for s in scenes]
     coordinates(root, plan.grid.geobox(FINE), times(scenes), sources)
+    scene_coordinates(root, len(scenes))
     shape = (len(scenes), *plan.grid.shape(FINE))
     step = block_length(len(scenes), plan.options.time_shard)
     shard, chunk = (step, side, side), (step, inner_side(side), inner_side(side))
@@ -156,6 +159,28 @@ def set_methods(store: Store, gate: list[dict[str, str]], methods: Sequence[str]
     """Set the fused cube's attributes `gate` (a row a season; empty where a method was forced) and `methods_used`."""
     attrs = zarr.open_group(store.zarr(FUSED), mode="r+").attrs
     attrs.update({"gate": gate, "methods_used": sorted(set(methods))})
+
+
+def shift_values(plan: Plan, shifts: Sequence[SceneShift]) -> dict[str, NDArray[Any]]:
+    """The coordinates along time that tell of registration, from what was measured of the Landsat dates in order."""
+    at = [k for k, scene in enumerate(plan.scenes) if scene.sensor == "landsat8"]
+    out: dict[str, NDArray[Any]] = {name: np.full(len(plan.scenes), np.nan, np.float32) for name in SHIFTS}
+    out["registration"] = np.full(len(plan.scenes), "", dtype=object)
+    for k, shift in zip(at, shifts, strict=False):
+        for name, value in zip(SHIFTS, (shift.east, shift.north, shift.error), strict=True):
+            out[name][k] = np.nan if value is None else value
+        out["registration"][k] = shift.text
+    return out
+
+
+def set_shifts(plan: Plan, store: Store, shifts: Sequence[SceneShift]) -> None:
+    """Enter what was measured of the Landsat dates in the fused cube, where it does not say so already."""
+    for name, values in shift_values(plan, shifts).items():
+        target = array(store, FUSED, name, "r+")
+        there = np.asarray(target[:])
+        same = np.array_equal(there, values, equal_nan=True) if name in SHIFTS else (there == values).all()
+        if not same:
+            target[:] = values
 
 
 def set_status(store: Store, status: str) -> None:

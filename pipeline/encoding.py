@@ -52,6 +52,17 @@ RESIDUAL: dict[str, Any] = {
 }
 
 
+SHIFTS: dict[str, dict[str, Any]] = {
+    "shift_east": {"units": "m", "long_name": "what Landsat shows lies this far east of its place in Sentinel-2"},
+    "shift_north": {"units": "m", "long_name": "what Landsat shows lies this far north of its place in Sentinel-2"},
+    "shift_error": {"units": "m", "long_name": "standard error of shift_east and of shift_north"},
+}
+"""Coordinates along time: what was measured before any correction, NaN where nothing was."""
+REGISTRATION: dict[str, Any] = {
+    "long_name": "what was done about a Landsat date's shift (corrected, left, rejected, unmeasured), and why"
+}
+
+
 def pack(reflectance: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """Reflectance (NaN = nothing) as int16 in units of 1e-4, rounded to nearest, clipped to -0.9998..3.2767."""
     scaled = np.rint(reflectance / np.float32(SCALE))

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
-from pipeline import lines, sampling
+from pipeline import lines, registration, sampling
 from pipeline.errors import CubeError
 from pipeline.lines import LEAST_PIXELS, Line, line, refused, spread
+from pipeline.neighbours import between
 from pipeline.plan import FORMAT, Plan, fingerprint
-from pipeline.sampling import between
 from pipeline.sensors import to_msi
+from pipeline.shifts import SceneShift
 from pipeline.store import LEDGER, Store
 
 Array = NDArray[np.float32]
@@ -77,6 +78,8 @@ class Harmonisation:
     fingerprint: str
     bandpass: bool
     scenes: tuple[SceneFit, ...]
+    shifts: tuple[SceneShift, ...] = ()
+    """Of all Landsat dates, in order; empty where they were not measured."""
 
     def apply(self, landsat: Array, index: int) -> Array:
         """(6, h, w) OLI reflectance of the Landsat date `index` in the cube's frame; NaN kept."""
@@ -97,20 +100,24 @@ def harmonise_fingerprint(plan: Plan, ingested: Sequence[str]) -> str:
             "options": [options.bandpass, options.scene_check, options.min_reference_days, options.max_reference_days],
             "bounds": [getattr(lines, name) for name in lines.BOUNDS],
             "sample": [getattr(sampling, name) for name in sampling.BOUNDS],
+            "registration": [options.registration, registration.bounds()],
             "spreads": [YEAR_SPREAD, SCENE_SPREAD, DRIFT, OTHER_SPREAD],
         }
     )
 
 
-def fit_scenes(plan: Plan, samples: Sequence[dict[int, Array]], identity: str) -> Harmonisation:
-    """The fits of all Landsat dates from the samples of all tiles, in the order of the tiles.
+def fit_scenes(
+    plan: Plan, samples: Sequence[dict[int, Array]], identity: str, shifts: tuple[SceneShift, ...] = ()
+) -> Harmonisation:
+    """The fits of all Landsat dates from the samples of all tiles, in the order of the tiles; `shifts` are kept with
+    them.
 
     Between two dates the land changes more than a sensor errs, so a date's own fit is trusted as far as the land stood
     still (which the two Sentinel-2 days tell) and is otherwise drawn towards the mean of the year, in which changes
     cancel; the year's mean in turn is drawn towards no correction. Gaussian shrinkage with the spreads above.
     """
     if not plan.options.scene_check:
-        return Harmonisation(identity, plan.options.bandpass, ())
+        return Harmonisation(identity, plan.options.bandpass, (), shifts)
     empty = np.empty((0, 4, len(BANDS)), np.float32)
     labels = [scene.label for scene in plan.of("landsat8")]
     data = [np.concatenate([s[i] for s in samples if i in s] or [empty]) for i in range(len(labels))]
@@ -119,7 +126,7 @@ def fit_scenes(plan: Plan, samples: Sequence[dict[int, Array]], identity: str) -
         own = [_own(part, band) for part in data]
         columns.append([_drawn(o, part, band, *_year(own)) for o, part in zip(own, data, strict=True)])
     scenes = tuple(SceneFit(i, label, tuple(column[i] for column in columns)) for i, label in enumerate(labels))
-    return Harmonisation(identity, plan.options.bandpass, scenes)
+    return Harmonisation(identity, plan.options.bandpass, scenes, shifts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,7 @@ def read(store: Store) -> Harmonisation | None:
         scenes = tuple(
             SceneFit(s["landsat"], s["label"], tuple(Fit(**band) for band in s["bands"])) for s in raw["scenes"]
         )
-        return Harmonisation(raw["fingerprint"], raw["bandpass"], scenes)
+        shifts = tuple(SceneShift(**s) for s in raw["shifts"])
+        return Harmonisation(raw["fingerprint"], raw["bandpass"], scenes, shifts)
     except (ValueError, TypeError, KeyError) as error:
         raise CubeError(f"{store.join(NAME)} cannot be read ({error}); delete it and it is made again") from error

@@ -17,6 +17,7 @@ from pipeline.grid import Window
 from pipeline.harmonise import Harmonisation
 from pipeline.pairing import Pair
 from pipeline.plan import Plan, Scene
+from pipeline.registered import Registered
 from pipeline.store import Store
 
 Array = NDArray[np.float32]
@@ -40,10 +41,8 @@ class Reading:
         self, plan: Plan, store: Store, window: Window, harmonisation: Harmonisation, pairs: Sequence[Pair]
     ) -> None:
         self._window, self._harmonisation, self._pairs = window, harmonisation, pairs
-        self._days = {
-            g.name: Days(store, g, window, len(cube.group_scenes(plan, g)), KEPT if g is SENTINEL2 else 1)
-            for g in cube.groups(plan)
-        }
+        self._sentinel2 = Days(store, SENTINEL2, window, len(plan.of("sentinel2")), KEPT)
+        self._landsat8 = Registered(plan, store, window, harmonisation.shifts)
         self._order = {scene.items: index for index, scene in enumerate(plan.of("landsat8"))}
 
     def inputs(self, scene: Scene, *, both: bool, pan: bool) -> Inputs:
@@ -52,31 +51,23 @@ class Reading:
         `both`: whether Sentinel-2 of both sides of the date is wanted; else only the nearest of each pixel is read.
         """
         index = self._order[scene.items]
-        clear = self._days["landsat8"].clear(index)
+        clear = self._landsat8.clear(index)
         known = clear == CLEAR
         reference = self._reference(self._pairs[index], both) if known.any() else self._nothing()
-        sharp = self._sharp(index, known) if pan and scene.pan_items else None
+        sharp = self._landsat8.pan(index) if pan and scene.pan_items else None
         return Inputs(reference, self._landsat(index, known), sharp, clear)
 
     def observed(self, day: int) -> Array:
         """(6, H, W) of one Sentinel-2 day, by its place along that sensor's own axis, NaN where it is not clear."""
-        values = self._days["sentinel2"].reflectance(day)
-        values[:, ~self._days["sentinel2"].seen(day)] = np.nan
+        values = self._sentinel2.reflectance(day)
+        values[:, ~self._sentinel2.seen(day)] = np.nan
         return values
 
     def _landsat(self, index: int, known: NDArray[np.bool_]) -> Array:
         """(6, h, w), brought to the cube's one radiometric frame."""
         if not known.any():
             return np.full((len(BANDS), *known.shape), np.nan, np.float32)
-        values = self._days["landsat8"].reflectance(index)
-        values[:, ~known] = np.nan
-        return self._harmonisation.apply(values, index)
-
-    def _sharp(self, index: int, known: NDArray[np.bool_]) -> Array:
-        """(1, 2h, 2w); what hides Landsat's bands hides its pan."""
-        values = self._days["landsat8_pan"].reflectance(index)
-        values[:, ~np.repeat(np.repeat(known, 2, 0), 2, 1)] = np.nan
-        return values
+        return self._harmonisation.apply(self._landsat8.reflectance(index), index)
 
     def _reference(self, pair: Pair, both: bool) -> Reference:
         """On either side of the date the first clear day of each pixel, in the order of the pair.
@@ -94,7 +85,7 @@ class Reading:
             if not both:
                 take &= later if side else ~later
             if take.any():
-                values = self._days["sentinel2"].values(pair.references[k])
+                values = self._sentinel2.values(pair.references[k])
                 images[side if both else 0][:, take] = values[:, take] * np.float32(cube.SCALE)
         # one image stands for both sides where only the nearer one of each pixel is asked for
         return Reference(images[0], images[-1], days[0], days[1])
@@ -108,7 +99,7 @@ class Reading:
             side = int(gap < 0)
             open_ = chosen[side] < 0
             if open_.any():
-                take = open_ & self._days["sentinel2"].seen(day)
+                take = open_ & self._sentinel2.seen(day)
                 days[side][take], chosen[side][take] = abs(gap), k
         return days, chosen
 

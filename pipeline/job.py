@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pystac
 from distributed import Client
 
-from pipeline import cluster, cube, ledger, logs, planner, publish, sampling, settings, workers
+from pipeline import cluster, cube, ledger, logs, planner, publish, registration, sampling, settings, workers
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Listener, Note, StageDone, StageStarted, silent
@@ -25,6 +26,7 @@ from pipeline.harmonise import Harmonisation, harmonise_fingerprint
 from pipeline.ingest import ingest_fingerprint
 from pipeline.plan import Plan, fingerprint
 from pipeline.request import Request
+from pipeline.shifts import SceneShift
 from pipeline.store import FUSED, ITEMS, LEDGER, PLAN, Store
 from pipeline.tasks import Failure, map_tiles
 from pipeline.views import Truth
@@ -158,12 +160,13 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
         listener(StageStarted("harmonise", len(sampled), len(sampled)))
         listener(StageDone("harmonise", 0.0, len(sampled), 0))
         return kept
-    where = (store.url, workers.stamped(store), -(-sampling.SAMPLE // max(1, len(sampled))))
+    shifts = _registered(job, client, listener) if plan.options.registration else ()
+    where = (store.url, workers.stamped(store), -(-sampling.SAMPLE // max(1, len(sampled))), shifts)
     results = stage("harmonise", sampled, sampled, listener, lambda: map_tiles(
         client, "harmonise", workers.sample_one, sampled, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
     samples = [samples for _, samples in sorted(results, key=lambda r: r[0])]
-    result = radiometry.fit_scenes(plan, samples, identity)
+    result = radiometry.fit_scenes(plan, samples, identity, shifts)
     radiometry.write(store, result)
     applied = sum(fit.applied for scene in result.scenes for fit in scene.bands)
     listener(Note("harmonise", f"{applied} of {6 * len(result.scenes)} Landsat bands corrected", result))
@@ -196,6 +199,26 @@ def gate(job: Job, client: Client, listener: Listener = silent) -> Decision:
     return decision
 
 
+def _registered(job: Job, client: Client, listener: Listener) -> tuple[SceneShift, ...]:
+    """The shift of every Landsat date, before anything else is asked of it: a radiometric fit over edges that do not
+    match is none. Tells of each scene rejected."""
+    plan, store = job.plan, job.store
+    chosen = [plan.grid.tile(*place) for place in registration.windows(plan)]
+    where = (store.url, workers.stamped(store))
+    results = stage("register", chosen, chosen, listener, lambda: map_tiles(
+        client, "register", workers.measure_one, chosen, where, resource=reading(client), listener=listener,
+    ))  # fmt: skip
+    shifts = registration.decide(plan, [found for _, found in sorted(results, key=lambda r: r[0])])
+    for shift in shifts:
+        log.info("%s is %s", shift.label, shift.text)
+        if shift.decision == "rejected":
+            text = f"{shift.label} is not used, its pixels are masked: {shift.reason}"
+            listener(Note("warning", f"{text}. --no-registration takes it as it is"))
+    count = Counter(s.decision for s in shifts)
+    listener(Note("register", ", ".join(f"{n} of {len(shifts)} Landsat dates {d}" for d, n in count.items()), shifts))
+    return shifts
+
+
 def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     """Fuse all tiles that are not in the ledger yet. Raises MarstfnError naming the tiles that failed."""
     from pipeline.fuse import fuse_fingerprint  # only where tiles are fused is torch needed
@@ -205,6 +228,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
         ledger.clear(store, "fuse")
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
     chosen = workers.decided(plan, store, fits, found).methods
+    cube.set_shifts(plan, store, fits.shifts)
     tiles = list(plan.tiles)
     todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found, chosen))]
     if todo:

@@ -14,6 +14,8 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from zarr.codecs import BloscCodec
 
+from pipeline.encoding import REGISTRATION, SHIFTS
+
 
 def layer(
     node: zarr.Group,
@@ -26,7 +28,7 @@ def layer(
     attrs: dict[str, Any],
 ) -> None:
     """Create an empty variable over time, y, x: sharded, compressed, with its grid mapping."""
-    where = "source spatial_ref" if "source" in node else "spatial_ref"
+    where = " ".join(n for n in ("source", "registration", *SHIFTS, "spatial_ref") if n in node)
     node.create_array(
         name,
         shape=shape,
@@ -66,6 +68,15 @@ def coordinates(node: zarr.Group, box: GeoBox, times: Sequence[datetime], source
         extra = {"standard_name": f"projection_{name}_coordinate"} if name in ("x", "y") else {}
         attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in coord.attrs.items()}
         _coordinate(node, str(name), tuple(str(d) for d in coord.dims), np.asarray(coord.values), {**attrs, **extra})
+
+
+def scene_coordinates(node: zarr.Group, dates: int) -> None:
+    """Create what is known of each date's registration once it is measured: NaN and no words until then."""
+    for name, attrs in SHIFTS.items():
+        _coordinate(node, name, ("time",), np.full(dates, np.nan, np.float32), attrs)
+    node.create_array(
+        "registration", shape=(dates,), chunks=(dates,), dtype=str, dimension_names=("time",), attributes=REGISTRATION
+    )
 
 
 def _coordinate(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn.bands import BANDS, COARSE, FINE, PAN_RES, RATIO
+from marstfn.bands import BANDS, COARSE, FINE, RATIO
 from marstfn.baselines import degrade
 from marstfn.dataset import Sample, finish, generate
 from marstfn.reference import Reference
@@ -30,6 +30,7 @@ from pipeline.errors import CubeError, StoreError
 from pipeline.grid import CELL, Tile, Window
 from pipeline.harmonise import Harmonisation
 from pipeline.plan import Plan, fingerprint
+from pipeline.registered import Registered
 from pipeline.split import SETS, Cut, Pick, Protocol, Rule
 from pipeline.store import Store
 
@@ -178,12 +179,13 @@ def mine(plan: Plan, store: Store, tile: Tile, fits: Harmonisation, want: Wanted
         )
     lattice, rule, cut = want.lattice, want.rule, want.cut
     places = set(lattice.of(plan, tile))
+    rejected = {s.landsat for s in fits.shifts if s.decision == "rejected"}
     counts, unlike = [0, 0, 0], 0
     for index, (name, picks) in enumerate(zip(SETS, cut.picks, strict=True)):
         folder = store.local / FOLDER / name
         for path in folder.glob(f"{tile.name}-*.npz"):
             path.unlink()
-        mine_ = [p for p in picks if (p.row, p.col) in places]
+        mine_ = [p for p in picks if (p.row, p.col) in places and p.landsat not in rejected]
         if not mine_:
             continue
         view = _View(plan, store, lattice.window(plan, [(p.row, p.col) for p in mine_]), fits, lattice)
@@ -239,12 +241,8 @@ class _View:
 
     def __init__(self, plan: Plan, store: Store, window: Window, fits: Harmonisation, lattice: Lattice) -> None:
         self._lattice, self._window, self._fits = lattice, window, fits
-        self._days = {
-            group.name: Days(
-                store, group, window, len(cube.group_scenes(plan, group)), KEPT if group is cube.SENTINEL2 else 1
-            )
-            for group in cube.groups(plan)
-        }
+        self._sentinel2 = Days(store, cube.SENTINEL2, window, len(plan.of("sentinel2")), KEPT)
+        self._landsat8 = Registered(plan, store, window, fits.shifts)
         self._pan = [bool(scene.pan_items) for scene in plan.of("landsat8")]
         self._fine = lru_cache(maxsize=8)(self._read_fine)
 
@@ -298,25 +296,19 @@ class _View:
 
     def _read_fine(self, day: int) -> Array:
         """(6, H, W) Sentinel-2 of a day, NaN where it is not clear; at 30 m under the reduced protocol."""
-        sentinel2 = self._days["sentinel2"]
-        values = sentinel2.reflectance(day)
-        values[:, ~sentinel2.seen(day)] = np.nan
+        values = self._sentinel2.reflectance(day)
+        values[:, ~self._sentinel2.seen(day)] = np.nan
         return degrade(values) if self._lattice.protocol == "reduced" else values
 
     def _landsat(self, index: int) -> Array:
         """(6, h, w) at 30 m in the cube's frame, NaN where it is not clear."""
-        values = self._days["landsat8"].reflectance(index)
-        values[:, ~self._days["landsat8"].seen(index)] = np.nan
-        return self._fits.apply(values, index)
+        return self._fits.apply(self._landsat8.reflectance(index), index)
 
     def _sharp(self, index: int) -> Array | None:
         """(1, 2h, 2w) at 15 m, or at 45 m under the reduced protocol; None where the day has none."""
         if not self._pan[index]:
             return None
-        values = self._days["landsat8_pan"].reflectance(index)
-        factor = COARSE // PAN_RES
-        known = self._days["landsat8"].seen(index)
-        values[:, ~np.repeat(np.repeat(known, factor, 0), factor, 1)] = np.nan
+        values = self._landsat8.pan(index)
         return degrade(values) if self._lattice.protocol == "reduced" else values
 
 

@@ -99,6 +99,8 @@ class Options(Frozen):
     """Bring Landsat to the Sentinel-2 MSI band-pass."""
     scene_check: bool = True
     """Apply the per-scene linear check against clear Sentinel-2 where it passes its bounds."""
+    registration: bool = True
+    """Measure each Landsat scene's shift against Sentinel-2; correct it, or reject the scene, within stated bounds."""
     time_shard: int = 48
     """Dates in one shard: bounds memory whatever the length of the year."""
 

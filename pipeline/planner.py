@@ -237,6 +237,7 @@ def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
         max_reference_days=request.max_reference_days,
         bandpass=request.bandpass,
         scene_check=request.scene_check,
+        registration=request.registration,
     )
 
 

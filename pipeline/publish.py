@@ -22,6 +22,7 @@ from pipeline.events import Listener, Note, silent
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.plan import Plan, Scene
+from pipeline.shifts import SceneShift
 from pipeline.store import FUSED, Store
 
 REPORT = "report"
@@ -54,6 +55,13 @@ class LandsatRow:
     method: str
     """What the date was fused with."""
     items: tuple[str, ...]
+    shift_east: float | None = None
+    """Metres by which Landsat lay east of Sentinel-2, as measured; None where it was not."""
+    shift_north: float | None = None
+    shift_error: float | None = None
+    """Standard error of either."""
+    registration: str = ""
+    """What was done about it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +136,12 @@ def rows(
     sentinel: list[SentinelRow] = []
     used = methods or (plan.options.method,) * len(plan.scenes)
     scenes = fits.scenes if fits else ()
+    shifts = {s.label: s for s in fits.shifts} if fits else {}
     corrected = {s.label: tuple(b for b, f in zip(BANDS, s.bands, strict=True) if f.applied) for s in scenes}
     for k, scene in enumerate(plan.scenes):
         if scene.sensor == "landsat8":
-            landsat.append(_landsat_row(scene, counted, k, corrected.get(scene.label, ()), used[len(landsat)]))
+            fitted, shift = corrected.get(scene.label, ()), shifts.get(scene.label)
+            landsat.append(_landsat_row(scene, counted, k, fitted, used[len(landsat)], shift))
         else:
             percent = _percent(counted.quality[k])
             sentinel.append(
@@ -233,7 +243,9 @@ def scenes_csv(landsat: tuple[LandsatRow, ...]) -> str:
     return out.getvalue()
 
 
-def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...], method: str) -> LandsatRow:
+def _landsat_row(
+    scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...], method: str, shift: SceneShift | None
+) -> LandsatRow:
     percent = _percent(counted.quality[k])
     fused = round(sum(percent[flag] for flag in FUSED_PIXELS), 2)
     ages = counted.ages[k]
@@ -254,6 +266,10 @@ def _landsat_row(scene: Scene, counted: Tally, k: int, corrected: tuple[str, ...
         corrected=corrected,
         method=method,
         items=(*scene.items, *scene.pan_items),
+        shift_east=shift.east if shift else None,
+        shift_north=shift.north if shift else None,
+        shift_error=shift.error if shift else None,
+        registration=shift.text if shift else "",
     )
 
 

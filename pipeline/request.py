@@ -97,6 +97,7 @@ class Request(BaseModel):
     device: Device = "auto"
     bandpass: bool = True
     scene_check: bool = True
+    registration: bool = True
     base: Path
     """Folder against which relative paths are read: the caller's."""
 

@@ -15,7 +15,7 @@ from odc.geo import CRS
 from odc.geo.geobox import GeoBox
 
 from marstfn.bands import BANDS, FINE
-from pipeline import checks, cube, items, uncertainty
+from pipeline import checks, cube, harmonise, items, uncertainty
 from pipeline.checks import Finding
 from pipeline.encoding import LAYERS
 from pipeline.errors import CubeError
@@ -84,6 +84,7 @@ def fused(store: Store, plan: Plan, *, finished: bool) -> list[Finding]:
     found += checks.attributes(FUSED, attrs, expected | {"versions": plan.versions})
     found += checks.time_axis(f"{FUSED}/time", _times(ds), cube.times(plan.scenes))
     found += checks.sources(f"{FUSED}/source", [str(s) for s in ds["source"].values] if "source" in ds else [], plan)
+    found += _registration(store, plan, ds)
     found += georeference(ds, plan.grid.geobox(FINE), FUSED)
     for name in LAYERS:
         dtype, fill = ("uint8", cube.NOTHING) if name == "quality" else ("int16", cube.FILL)
@@ -95,6 +96,17 @@ def fused(store: Store, plan: Plan, *, finished: bool) -> list[Finding]:
             own = uncertainty.of_band(plan, band)
             found += checks.attributes(f"{FUSED}/{band}", dict(node[band].attrs), own)
     return found
+
+
+def _registration(store: Store, plan: Plan, ds: xr.Dataset) -> Iterator[Finding]:
+    """The shifts that the cube tells are those that were measured; where none are kept, that is told elsewhere."""
+    try:
+        kept = harmonise.read(store)
+    except CubeError:
+        return
+    if kept is not None:
+        expected = cube.shift_values(plan, kept.shifts)
+        yield from checks.registration(FUSED, {n: ds[n].values for n in expected if n in ds}, expected)
 
 
 def inputs(store: Store, plan: Plan) -> list[Finding]:

@@ -24,7 +24,7 @@ from pipeline.plan import Plan
 from pipeline.store import FUSED, INPUTS, LEDGER, Store
 
 STAGES: tuple[ledger.Stage, ...] = ("ingest", "fuse")
-_METADATA = re.compile(r"(^|/)zarr\.json$|/(time|source|y|x|spatial_ref)/c(/0)?$")
+_METADATA = re.compile(r"(^|/)zarr\.json$|/(time|source|registration|shift_(east|north|error)|y|x|spatial_ref)/c(/0)?$")
 """Objects of the templates: metadata, and the coordinates in one chunk each."""
 Fingerprints = Callable[[ledger.Stage, Tile], str | None]
 

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from pipeline import harmonise as radiometry
-from pipeline import ledger, logs, pairing, sampling
+from pipeline import ledger, logs, pairing, registration, sampling
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
 from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, fingerprint
+from pipeline.shifts import SceneShift
 from pipeline.store import ITEMS, PLAN, Store
 
 if TYPE_CHECKING:
@@ -55,12 +56,22 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
         return ingest_tile(plan, Store(url), tile, items)
 
 
-def sample_one(row: int, col: int, url: str, stamp: str, count: int) -> tuple[str, dict[int, Any]]:
+def measure_one(row: int, col: int, url: str, stamp: str) -> tuple[str, registration.Found]:
+    """The task of a reading worker: how far Landsat lies beside Sentinel-2 in the window that a tile stands for."""
+    plan, _ = opened(url, stamp)
+    tile = plan.grid.tile(row, col)
+    with _plainly(tile):
+        return tile.name, registration.measure_tile(plan, Store(url), tile)
+
+
+def sample_one(
+    row: int, col: int, url: str, stamp: str, count: int, shifts: tuple[SceneShift, ...]
+) -> tuple[str, dict[int, Any]]:
     """The task of a reading worker: the pixels on which Landsat is checked."""
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
     with _plainly(tile):
-        return tile.name, sampling.sample_tile(plan, Store(url), tile, count)
+        return tile.name, sampling.sample_tile(plan, Store(url), tile, count, shifts)
 
 
 def gate_one(row: int, col: int, url: str, stamp: str, basis: str) -> Judged:

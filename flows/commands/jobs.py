@@ -71,6 +71,9 @@ class Choices:
     scene_check: Annotated[bool, Parameter(group=METHOD, help="Check each Landsat scene against clear Sentinel-2.")] = (
         True
     )
+    registration: Annotated[
+        bool, Parameter(group=METHOD, help="Measure each Landsat scene's shift against Sentinel-2, and correct it.")
+    ] = True
     scheduler: Annotated[
         str | None,
         Parameter(group=MACHINE, help="Dask scheduler, tcp://HOST:PORT; default: a cluster on this machine."),

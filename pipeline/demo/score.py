@@ -27,6 +27,7 @@ from pipeline.errors import CubeError, PlanError
 from pipeline.harmonise import Harmonisation
 from pipeline.pairing import Pair
 from pipeline.plan import Plan
+from pipeline.registered import Registered
 from pipeline.store import FUSED, INPUTS, Store
 
 Floats = NDArray[np.float32]
@@ -172,6 +173,7 @@ class _Reader:
     def __init__(self, plan: Plan, store: Store, simulation: Simulation, harmonisation: Harmonisation) -> None:
         self.plan, self.store, self.simulation, self.harmonisation = plan, store, simulation, harmonisation
         self.landsat = plan.of("landsat8")
+        self.registered = Registered(plan, store, plan.grid.window, harmonisation.shifts)
         self.shape = plan.grid.shape(10)
         shift = FALSE_NORTHING if plan.grid.epsg != simulation.epsg else 0
         self.corner = plan.grid.left, plan.grid.top - shift
@@ -180,7 +182,7 @@ class _Reader:
     def row(self, pair: Pair) -> Row:
         """The row of one Landsat date."""
         scene = self.landsat[pair.landsat]
-        clear30 = self._plane(INPUTS, "landsat8/clear", pair.landsat) == CLEAR
+        clear30 = self.registered.clear(pair.landsat) == CLEAR
         clear = np.repeat(np.repeat(clear30, RATIO, 0), RATIO, 1)
         reference, age = composed([self._day(d, g) for d, g in zip(pair.references, pair.days, strict=True)], clear)
         scored = clear & (age != cube.FILL)
@@ -207,9 +209,9 @@ class _Reader:
         )
 
     def _enlarged(self, index: int, clear: Mask) -> Floats:
-        """Bicubic Landsat in the cube's radiometric frame; masked pixels stand in with their nearest clear neighbour,
-        for the kernel reaches over the edge of a mask."""
-        values = self._stack(INPUTS, "landsat8/", index)
+        """Bicubic Landsat in the cube's radiometric frame, moved as for any method; masked pixels stand in with their
+        nearest clear neighbour, for the kernel reaches over the edge of a mask."""
+        values = self.registered.reflectance(index)
         nearest = distance_transform_edt(~clear, return_distances=False, return_indices=True)
         return upsample(self.harmonisation.apply(values[:, nearest[0], nearest[1]], index))
 
