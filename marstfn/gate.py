@@ -3,7 +3,8 @@ not explain.
 
 Two views decide. At reduced scale (marstfn.reduced) Landsat itself is the truth, so every date has one; but the methods
 that follow Landsat closest share its own errors with that truth. Where Sentinel-2 saw a Landsat date within a day it is
-the better judge, at 10 m, hidden from the methods: it may veto what the reduced scale favours, and no more.
+the better judge, at 10 m, hidden from the methods. The default gives way only where both agree: on simulated land the
+reduced scale alone favoured a free method where the network was the better one at 10 m.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LEAST_DATES, LEAST_CELLS = 3, 12
 NEAR = 1
 """Days within which Sentinel-2 stands for the truth of a Landsat date."""
 LEAST_NEAR = 4
-"""Blocks of dates that Sentinel-2 must have judged for its veto to count."""
+"""Blocks of dates that Sentinel-2 must have judged for its judgement to count."""
 YEAR = "year"
 QUARTERS = ("January-March", "April-June", "July-September", "October-December")
 SEED = 0
@@ -120,14 +121,18 @@ def _verdict(
         what = "the default stays" if season == YEAR else "as the whole year"
         return Verdict(season, otherwise.method, f"too little to judge by: {what}", dates)
     judged = [_half(part, LEAST_NEAR, 1) for part in _dealt(near, deciding)]
-    veto = (judged[0], judged[1]) if judged[0] is not None else otherwise.near
+    judge = (judged[0], judged[1]) if judged[0] is not None else otherwise.near
     ahead = [name for name, interval in first.against.items() if interval.high < 0]
-    better = [name for name in ahead if veto[0] is None or veto[0].against[name].estimate < 0]
-    if not better:
-        reason = "Sentinel-2 of neighbouring days has the network ahead" if ahead else "no free method beyond chance"
-        return Verdict(season, NETWORK, reason, dates, first, second, veto)
-    method = min(better, key=lambda name: first.rmse[name])
-    return Verdict(season, method, "ahead of the network beyond chance", dates, first, second, veto)
+    confirmed = [name for name in ahead if judge[0] is not None and judge[0].against[name].estimate < 0]
+    if not confirmed:
+        reason = "no free method beyond chance"
+        if ahead and judge[0] is None:
+            reason = f"{ahead[0]} is ahead at reduced scale, but no Sentinel-2 of a neighbouring day can confirm it"
+        elif ahead:
+            reason = "Sentinel-2 of neighbouring days has the network ahead"
+        return Verdict(season, NETWORK, reason, dates, first, second, judge)
+    method = min(confirmed, key=lambda name: first.rmse[name])
+    return Verdict(season, method, "ahead of the network beyond chance", dates, first, second, judge)
 
 
 def _dealt(found: Sequence[Cell], deciding: set[str]) -> tuple[list[Cell], list[Cell]]:

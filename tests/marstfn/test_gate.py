@@ -22,8 +22,14 @@ def cells(rmse: dict[str, float], dates=range(16), blocks: int = 8, noise: float
     return found
 
 
+def agreeing(found: list[Cell]) -> list[Cell]:
+    """What Sentinel-2 of neighbouring days says where it says the same."""
+    return [c for c in found if c.date % 2 == 0]
+
+
 def test_a_rival_that_is_ahead_takes_over_and_the_best_of_several_does() -> None:
-    year, *quarters = gate.verdicts(cells({"network": 0.02, "additive": 0.015, "additive-linear": 0.012}), QUARTER)
+    found = cells({"network": 0.02, "additive": 0.015, "additive-linear": 0.012})
+    year, *quarters = gate.verdicts(found, QUARTER, agreeing(found))
     assert [v.method for v in (year, *quarters)] == ["additive-linear"] * 5
     assert [v.season for v in quarters] == list(QUARTERS)
     assert year.decided is not None
@@ -52,7 +58,7 @@ def test_by_chance_alone_the_default_hardly_ever_gives_way() -> None:
 
 def test_seasons_differ_and_those_with_too_little_follow_the_year() -> None:
     found = cells({"linear": 0.01}, range(4)) + cells({"bicubic": 0.01}, range(4, 12)) + cells({}, range(12, 14))
-    year, *quarters = gate.verdicts(found, QUARTER)
+    year, *quarters = gate.verdicts(found, QUARTER, agreeing(found))
     assert [v.method for v in quarters[:3]] == ["linear", "bicubic", "bicubic"]
     assert quarters[3].method == year.method
     assert "too little" in quarters[3].reason
@@ -67,14 +73,17 @@ def test_with_too_little_data_the_default_stays_and_says_so() -> None:
         assert "too little to judge by: the default stays" in year.reason
 
 
-def test_sentinel_2_of_a_neighbouring_day_may_veto_and_no_more() -> None:
+def test_the_default_gives_way_only_where_sentinel_2_of_a_neighbouring_day_agrees() -> None:
     ahead = cells({"additive": 0.01, "linear": 0.015})
-    assert gate.verdicts(ahead, QUARTER)[0].method == "additive"
+    assert gate.verdicts(ahead, QUARTER, agreeing(ahead))[0].method == "additive"
+    alone = gate.verdicts(ahead, QUARTER)[0]
+    assert alone.method == "network"
+    assert "additive is ahead at reduced scale, but no Sentinel-2" in alone.reason
     against = cells({"additive": 0.03, "linear": 0.015}, range(0, 16, 5))
-    vetoed = gate.verdicts(ahead, QUARTER, against)[0]
-    assert vetoed.method == "linear"
-    assert vetoed.near[0] is not None
-    assert vetoed.near[0].rmse["additive"] == pytest.approx(0.03, rel=0.05)
+    split = gate.verdicts(ahead, QUARTER, against)[0]
+    assert split.method == "linear"
+    assert split.near[0] is not None
+    assert split.near[0].rmse["additive"] == pytest.approx(0.03, rel=0.05)
     assert gate.verdicts(ahead, QUARTER, cells({"additive": 0.03, "linear": 0.03}, range(4)))[0].method == "network"
     # it gives the network away to nobody that the reduced scale does not favour
     assert gate.verdicts(cells({}), QUARTER, cells({"additive": 0.01}))[0].method == "network"

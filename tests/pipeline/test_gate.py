@@ -138,7 +138,8 @@ def test_errors_of_landsat_that_its_own_truth_shares_are_seen_by_sentinel_2(tmp_
     # days that must not be references are no judges either
     blind = decided(tmp_path / "blind", make_plan(rows=30, min_reference_days=2), network, haze=0.03)
     assert all(v.near == (None, None) for v in blind.verdicts)
-    assert set(blind.methods) == {"additive-linear"}
+    assert set(blind.methods) == {"network"}
+    assert "no Sentinel-2 of a neighbouring day can confirm it" in blind.verdicts[0].reason
 
 
 def test_a_small_area_has_too_little_to_say_and_keeps_the_default(tmp_path: Path) -> None:
