@@ -25,6 +25,9 @@ from marstfn.weights import load
 SEEDS = range(7_000_000, 7_000_024)
 """Simulations of the evaluation; training uses 1_000_000 and on."""
 
+CALIBRATION = range(7_500_000, 7_500_024)
+"""Simulations by which the intervals of the shipped sets are calibrated: other lands, drawn as the evaluation's are."""
+
 SIDE, BLOCK = 108, 18
 """Sides of a scene and of a bootstrap block (180 m) in 10 m pixels."""
 
@@ -138,6 +141,16 @@ def intervals(scenes: list[Scene], made: list[Array], factors: tuple[float, ...]
         half = np.asarray(factors)[:, None, None] * image[len(BANDS)]
         held.append((np.abs(image[: len(BANDS)] - view.truth) <= half)[:, view.seen])
     return tuple(float(v) for v in np.concatenate(held, 1).mean(1))
+
+
+def calibrated(scenes: list[Scene], made: list[Array], share: float = 0.9) -> tuple[float, ...]:
+    """By band, the factor of channel 7 within which `share` of the scored pixels of these scenes have the truth."""
+    ratios = [
+        (np.abs(image[: len(BANDS)] - view.truth) / image[len(BANDS)])[:, view.seen]
+        for view, image in zip(scenes, made, strict=True)
+    ]
+    factors = np.quantile(np.concatenate(ratios, 1), share, axis=1)
+    return tuple(round(float(f), 5) for f in factors)
 
 
 def changed(view: Scene) -> NDArray[np.bool_]:

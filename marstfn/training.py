@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marstfn import series, weights
+from marstfn import evaluate, series, weights
 from marstfn.dataset import Sample, from_series, from_simulation, generate, read
 from marstfn.model import Network, build
 from marstfn.train import Progress, TrainConfig, errors, predictions, train
@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     ship.add_argument("run", type=Path)
     ship.add_argument("out", type=Path)
     ship.add_argument("--validation", type=Path, required=True, help="samples on which float16 storage is checked")
+    ship.add_argument("--scenes", type=int, default=0, help="simulations on which the intervals are calibrated")
     ship.add_argument("--metrics", default="", help="figures to keep in the header")
     ship.add_argument("--protocol", default="", help="how the run went, in a sentence")
 
@@ -80,10 +81,14 @@ def real_samples(root: Path, seed: int) -> list[Sample]:
     return [sample for sample in made if sample.scored.mean() > 0.3]
 
 
-def ship(run: Path, out: Path, validation: Path, *, metrics: str = "", protocol: str = "") -> weights.Weights:
+def ship(
+    run: Path, out: Path, validation: Path, *, metrics: str = "", protocol: str = "", scenes: int = 0
+) -> weights.Weights:
     """Write `run`/best.safetensors to `out` with data, licences, protocol, commit and metrics in its header.
 
-    Stored as float16 where that changes no validation sample by more than HALF_TOLERANCE, as float32 otherwise.
+    Where the network has uncertainty, its intervals are calibrated on `scenes` simulations of `evaluate.CALIBRATION`
+    (0: as they are, by the validation samples). Stored as float16 where that changes no validation sample by more
+    than HALF_TOLERANCE, as float32 otherwise.
     """
     best = weights.load(run / "best.safetensors")
     model = build(best.config)
@@ -103,7 +108,16 @@ def ship(run: Path, out: Path, validation: Path, *, metrics: str = "", protocol:
         "licence": "MIT",
     }
     log.info("float16 changes reflectance by at most %.1e: stored as %s", change, "float16" if half else "float32")
-    return weights.save(out, model, header, half=half)
+    if "interval" in best.header:
+        header["interval"] = best.header["interval"]
+    done = weights.save(out, model, header, half=half)
+    if not best.config.uncertainty or not scenes:
+        return done
+    seeds = evaluate.CALIBRATION
+    views = evaluate.held_back(range(seeds.start, seeds.start + scenes))
+    factors = evaluate.calibrated(views, evaluate.results(views, {"": evaluate.network(str(out))})[""])
+    log.info("90 %% intervals by %d scenes: %s", len(views), factors)
+    return weights.save(out, model, {**header, "interval": json.dumps(factors)}, half=half)
 
 
 def _samples(options: argparse.Namespace) -> None:
@@ -133,7 +147,14 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _ship(options: argparse.Namespace) -> None:
-    done = ship(options.run, options.out, options.validation, metrics=options.metrics, protocol=options.protocol)
+    done = ship(
+        options.run,
+        options.out,
+        options.validation,
+        metrics=options.metrics,
+        protocol=options.protocol,
+        scenes=options.scenes,
+    )
     log.info("%s %s", options.out, done.sha256)
 
 

@@ -22,6 +22,8 @@ RADIOMETRY = "Sentinel-2 MSI"
 SCALE = "surface reflectance, 0..1, float32"
 SHIPPED = ("marstfn-pan", "marstfn-nopan")
 """Names of the sets inside the package, with and without the panchromatic band."""
+SIBLINGS = ("dstfn-nopan",)
+"""Names of the sets that are there for comparison, and that nothing chooses by itself."""
 
 
 class WeightsFileError(ValueError):
@@ -58,7 +60,7 @@ def load(path_or_name: str | Path) -> Weights:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError as error:
         raise WeightsFileError(
-            f"weights {source!r} not found; give a .safetensors file or one of {', '.join(SHIPPED)}"
+            f"weights {source!r} not found; give a .safetensors file or one of {', '.join((*SHIPPED, *SIBLINGS))}"
         ) from error
     except (SafetensorError, OSError) as error:
         raise WeightsFileError(
@@ -103,7 +105,7 @@ def save(path: str | Path, model: Network, header: Mapping[str, str] | None = No
 
 def _find(path_or_name: str | Path) -> tuple[Path, str]:
     name = str(path_or_name)
-    if name in SHIPPED:
+    if name in (*SHIPPED, *SIBLINGS):
         # wheels are unpacked on installation: the resource is a real file
         return Path(str(resources.files("marstfn").joinpath("shipped", f"{name}.safetensors"))), name
     return Path(path_or_name), name

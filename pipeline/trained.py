@@ -49,7 +49,7 @@ def used(refs: tuple[WeightsRef, ...], scenes: Sequence[Scene]) -> tuple[Weights
 
 def _reference(name: str, base: Path) -> WeightsRef:
     path = Path(name).expanduser()
-    place = name if name in files.SHIPPED else str(path if path.is_absolute() else base / path)
+    place = name if name in (*files.SHIPPED, *files.SIBLINGS) else str(path if path.is_absolute() else base / path)
     try:
         loaded = files.load(place)
     except (ValueError, OSError) as error:
