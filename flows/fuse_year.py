@@ -19,6 +19,7 @@ from pydantic import Field
 from flows import work
 from flows.artifacts import Board
 from flows.commands.jobs import finished
+from flows.expected import keep_in_words
 from flows.session import new_run
 from pipeline import request as requests
 from pipeline.errors import MarstfnError
@@ -107,6 +108,7 @@ def fuse_year(
         Path or URL of the finished cube.
     """
     logger = get_run_logger()
+    keep_in_words()
     logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
     board, companion = Board(), _companion.get()
 
@@ -164,7 +166,7 @@ def tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> N
             logger.warning(event.text)
         case Note(kind="dashboard" | "store" | "log" | "run"):
             logger.info("%s: %s", event.kind, event.text)
-        case Note(kind="plan" | "catalog" | "pairs" | "gate" | "protocol" | "samples" | "scores"):
+        case Note(kind="area" | "plan" | "catalog" | "pairs" | "gate" | "protocol" | "samples" | "scores"):
             logger.info(event.text)
 
 

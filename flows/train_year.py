@@ -13,6 +13,7 @@ from pydantic import Field
 
 from flows.artifacts import Board
 from flows.commands.lessons import learnt
+from flows.expected import keep_in_words
 from flows.fuse_year import tell, watched_step
 from flows.learn import learn
 from flows.session import new_run
@@ -97,6 +98,7 @@ def train_year(
         Path of the weights.
     """
     logger = get_run_logger()
+    keep_in_words()
     logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
     board = Board("train-year")
 

@@ -68,7 +68,7 @@ def site(tmp_path_factory, season):
     shutil.copy(season.aoi, here.here / "hailar.geojson")
     defaults = {"MARSTFN_CATALOG": season.catalog, "MARSTFN_YEAR": "2023"}
     port = server.any_port()
-    begun = here.run(MARSTFN, "up", "--port", str(port), env=defaults)
+    begun = here.run(MARSTFN, "up", "--port", str(port), env=defaults, timeout=1500)
     try:
         assert begun.returncode == 0, begun.stderr
         assert "prefect deployment run fuse-year --param aoi=hailar.geojson" in begun.stdout
@@ -173,6 +173,9 @@ def test_a_run_that_cannot_be_done_fails_in_words(site):
     assert run["state_type"] == "FAILED"
     assert "there is no file" in run["state"]["message"]
     assert "typo.geojson" in run["state"]["message"]
+    told = site.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
+    assert [line["message"] for line in told if "Traceback" in line["message"]] == []
+    assert sum(line["message"].startswith("AOIError: ") for line in told) == 1
 
 
 def test_training_is_a_command_like_the_other(site):
