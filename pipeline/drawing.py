@@ -52,6 +52,8 @@ class Curve:
     truth: Floats | None = None
     place: tuple[float, float] | None = None
     """(column, row) in pixels of the map, fractions allowed."""
+    lon_lat: str = ""
+    """Longitude,latitude in degrees, as a command takes them."""
 
 
 def stretch_limits(images: Sequence[Floats]) -> tuple[Floats, Floats]:
@@ -172,7 +174,8 @@ def year(axes: Axes, days: Sequence[Day]) -> None:
     )
     axes.bar(times, observed, color=OBSERVED, alpha=0.55, label="Sentinel-2, observed", **style)
     axes.bar(times, fused, color=FUSED, label="Landsat 8, fused", **style)
-    axes.bar(times, upsampled, bottom=fused, color=UPSAMPLED, label="Landsat 8, no reference", **style)
+    if (upsampled > 0).any():
+        axes.bar(times, upsampled, bottom=fused, color=UPSAMPLED, label="Landsat 8, no reference", **style)
     shown = times[[day.shown for day in days]]
     axes.plot(shown, np.full(len(shown), 104), "v", ms=6, color=INK, clip_on=False)
     axes.set_ylim(0, 100)

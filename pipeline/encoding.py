@@ -24,6 +24,8 @@ QUALITY = ("nothing", "observed", "fused", "landsat_upsampled", "masked", "fused
 """What the values mean, from 0."""
 FUSED_PIXELS = (FUSED_PIXEL, FUSED_FREELY, IN_TIME)
 """Pixels of a Landsat date that a Sentinel-2 reference went into."""
+SIMULATED = "with simulated scenes: no record of the ground"
+"""Stands where real data are credited to those who gave them."""
 FLAG: Mapping[str, int] = {
     "network": FUSED_PIXEL,
     "additive": FUSED_FREELY,
@@ -88,7 +90,9 @@ def fused_attrs(plan: Plan, versions: dict[str, str]) -> dict[str, Any]:
         "title": f"Reflectance at 10 m, {plan.name} {plan.year}, Landsat 8 and Sentinel-2 fused",
         "radiometry": RADIOMETRY,
         "method": plan.options.method,
-        "credits": f"Contains modified Copernicus Sentinel data [{plan.year}]. "
+        "credits": SIMULATED
+        if plan.simulated
+        else f"Contains modified Copernicus Sentinel data [{plan.year}]. "
         "Landsat-8 image courtesy of the U.S. Geological Survey",
         "simulated": "true" if plan.simulated else "false",
         "catalog": plan.catalog,

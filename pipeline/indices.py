@@ -21,6 +21,7 @@ from odc.geo.geom import point as geo_point
 from odc.geo.xr import ODCExtension  # noqa: F401 - registers the accessor .odc
 
 from pipeline.cube import open_cube
+from pipeline.encoding import SIMULATED
 from pipeline.errors import CubeError, StoreError
 
 NDVI_FILL = -32768
@@ -204,7 +205,7 @@ def plot(table: pd.DataFrame, path: str | Path, *, title: str | None = None, sim
         curve,
         title=title or "NDVI through the year",
         subtitle=f"the 10 m pixel at longitude {lon:.5f}, latitude {lat:.5f}",
-        credits="with simulated scenes: no record of the ground" if made_up else str(table.attrs.get("credits", "")),
+        credits=SIMULATED if made_up else str(table.attrs.get("credits", "")),
         simulated=made_up,
     )
     target = Path(path)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import point
 from scipy.ndimage import uniform_filter
 
 from pipeline.drawing import Floats
+
+
+def lon_lat(geobox: GeoBox, row: int, col: int) -> tuple[float, float]:
+    """Longitude and latitude in degrees WGS 84 of the middle of a pixel of `geobox`."""
+    x, y = geobox.pix2wld(col + 0.5, row + 0.5)
+    lon, lat = point(x, y, geobox.crs).to_crs("EPSG:4326").coords[0]
+    return float(lon), float(lat)
 
 
 def pick(index: Floats) -> list[tuple[str, int, int]]:

@@ -94,10 +94,11 @@ def quicklook(
                     va="center",
                 )
                 drawing.scale_bar(axes, panel.fine.shape[2] * 10.0)
-    drawing.where(
-        figure.add_axes((0.8 / width, 0.62 / height, (side - 0.15) / width, 2.15 / height)), overview, simulated
-    )
-    left = 0.8 + side + 0.55
+    left = 0.8
+    if overview.detail is not None:  # else the first picture above shows the whole area already
+        where = figure.add_axes((0.8 / width, 0.62 / height, (side - 0.15) / width, 2.15 / height))
+        drawing.where(where, overview, simulated)
+        left += side + 0.55
     drawing.year(figure.add_axes((left / width, 0.62 / height, (width - left - 0.2) / width, 1.8 / height)), days)
     figure.text(0.985, 0.012, credits, fontsize=7.5, color=SOFT, ha="right", va="bottom")
     return _png(figure)
@@ -137,6 +138,8 @@ def ndvi_curves(
         axes.tick_params(labelbottom=k == len(curves) - 1)
         label = f"{k + 1}   {curve.name}"
         axes.text(0, 1.04, label, transform=axes.transAxes, fontsize=9.5, fontweight="bold", color=INK, va="bottom")
+        # beside the name there may be the legend
+        axes.text(0.006, 0.96, curve.lon_lat, transform=axes.transAxes, fontsize=8.5, color=SOFT, va="top")
         if curve.place is not None:
             where.plot(*curve.place, "o", ms=14, mfc="white", mec=INK, mew=1.2)
             where.annotate(

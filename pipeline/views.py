@@ -14,6 +14,7 @@ from pipeline import cube, places
 from pipeline import quicklook as pictures
 from pipeline.cube import FUSED_PIXELS, OBSERVED, UPSAMPLED
 from pipeline.drawing import Curve, Day, Floats, Overview
+from pipeline.encoding import SIMULATED
 from pipeline.grid import CELL, Tile, Window
 from pipeline.indices import ratio
 from pipeline.plan import Plan
@@ -109,7 +110,7 @@ def quicklook(view: View) -> bytes:
         days,
         title=f"{plan.name} {plan.year}",
         subtitle=f"{landsat} Landsat 8 dates fused to 10 m, {sentinel} Sentinel-2 dates observed · "
-        "natural colour, one stretch per date; grey: masked or unseen",
+        "natural colour, one stretch per date, set by its two 10 m pictures; grey: no clear observation",
         credits=credit(plan),
         compared="Sentinel-2" if view.truth is None else "Truth",
         simulated=plan.simulated,
@@ -126,7 +127,8 @@ def ndvi(view: View) -> bytes:
         _chart(view, best),
         index[best],
         title=f"{plan.name} {plan.year}: NDVI through the year",
-        subtitle="mean of 3 x 3 pixels of 10 m; a dot for every clear date of either sensor",
+        subtitle="longitude,latitude as `marstfn ndvi --point` takes them; mean of 3 x 3 pixels of 10 m, "
+        "a dot for every clear date of either sensor",
         credits=credit(plan),
         simulated=plan.simulated,
     )
@@ -139,14 +141,16 @@ def curves(view: View, index: Floats) -> tuple[Curve, ...]:
     out = []
     for name, row, col in places.pick(index):
         values = np.array([_mean(plane[row - 1 : row + 2, col - 1 : col + 2]) for plane in index])
-        out.append(Curve(name, times, values, fused, _true_curve(view, row, col), (float(col), float(row))))
+        lon, lat = places.lon_lat(view.window.geobox(FINE), row, col)
+        place, lon_lat = (float(col), float(row)), f"{lon:.5f},{lat:.5f}"
+        out.append(Curve(name, times, values, fused, _true_curve(view, row, col), place, lon_lat))
     return tuple(out)
 
 
 def credit(plan: Plan) -> str:
     """The credit line that both data policies ask for; a simulation owes none and says what it is."""
     if plan.simulated:
-        return "with simulated scenes: no record of the ground"
+        return SIMULATED
     copernicus, usgs = f"modified Copernicus Sentinel data [{plan.year}]", "the U.S. Geological Survey"
     return f"Contains {copernicus} · Landsat-8 image courtesy of {usgs}"
 

@@ -19,7 +19,7 @@ from marstfn.bands import BANDS
 from marstfn.baselines import METHODS, bicubic
 from marstfn.methods import Method
 from marstfn.reference import Reference
-from pipeline import cube, fuse, ledger
+from pipeline import cube, encoding, fuse, ledger
 from pipeline.days import Days
 from pipeline.encoding import LAYERS
 from pipeline.errors import CubeError, StoreError, WeightsError
@@ -527,8 +527,10 @@ def test_plain_open_zarr_reads_numbers_and_georeference_without_a_word(w, copied
     assert attrs["plan_fingerprint"] == w.plan.fingerprint
     assert attrs["status"] == "in progress"
     assert attrs["simulated"] == "true"
-    assert "Contains modified Copernicus Sentinel data [2023]" in attrs["credits"]
-    assert "Landsat-8 image courtesy of the U.S. Geological Survey" in attrs["credits"]
+    assert attrs["credits"] == "with simulated scenes: no record of the ground"
+    real = encoding.fused_attrs(w.plan.model_copy(update={"simulated": False}), {})
+    assert "Contains modified Copernicus Sentinel data [2023]" in real["credits"]
+    assert "Landsat-8 image courtesy of the U.S. Geological Survey" in real["credits"]
     assert attrs["item_ids"] == [i for s in w.plan.scenes for i in s.items]
     assert attrs["bounds"] == [600000.0, 5398500.0, 601800.0, 5400000.0]
 

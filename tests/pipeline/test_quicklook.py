@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from odc.geo.geom import point as geo_point
 
 from pipeline import drawing, places, publish, quicklook, views
 from pipeline.drawing import Curve, Overview
@@ -129,6 +130,10 @@ def test_a_curve_is_the_mean_of_nine_pixels(view: View) -> None:
     assert curve.place is not None
     col, row = (int(v) for v in curve.place)
     nine = index[:, row - 1 : row + 2, col - 1 : col + 2].reshape(len(index), -1)
+    lon, lat = (float(v) for v in curve.lon_lat.split(","))
+    x, y = geo_point(lon, lat, "EPSG:4326").to_crs(view.plan.grid.geobox(10).crs).coords[0]
+    grid = view.plan.grid  # shown whole
+    assert (int((x - grid.left) // 10), int((grid.top - y) // 10)) == (col, row)
     np.testing.assert_allclose(curve.values, nine.mean(axis=1), atol=1e-6, equal_nan=True)
     assert list(curve.fused) == [s.sensor == "landsat8" for s in view.plan.scenes]
     assert curve.truth is None
