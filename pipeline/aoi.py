@@ -42,6 +42,12 @@ class AOI:
     """The folder of the user's own file, None for other sources."""
 
     @property
+    def line(self) -> str:
+        """Which area was taken, for whoever asked for it."""
+        kind = "the file " if self.folder is not None else "the " if self.source.startswith("bundled ") else ""
+        return f"area of interest: {kind}{self.source}"
+
+    @property
     def geojson(self) -> dict[str, Any]:
         """The GeoJSON geometry."""
         geometry: dict[str, Any] = json.loads(json.dumps(self.polygon.json))  # tuples to lists, as JSON has them

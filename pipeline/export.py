@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
-from pipeline.cube import LAYERS, open_cube
+from pipeline.cube import HIDDEN, LAYERS, NOTHING, open_cube
 from pipeline.errors import CubeError, StoreError
 
 FILL = -9999
@@ -49,7 +49,8 @@ def export(
 
     int16: stored values with scale 1e-4, offset 0, nodata -9999; float32: reflectance, nodata NaN. `dates` are UTC
     calendar days (all without), `source` keeps fused or observed entries only. `progress(done, total, path)` is called
-    after each file. A file appears whole or not at all. Raises CubeError for a date or band the cube lacks (saying
+    after each date. A date on which no pixel is known gets no file; the files written are returned. A file
+    appears whole or not at all. Raises CubeError for a date or band the cube lacks (saying
     what there is) and StoreError where a file exists already and `overwrite` is False.
     """
     if "://" in str(folder):
@@ -73,15 +74,17 @@ def export(
     except OSError as error:
         raise StoreError(f"cannot make the folder {target}: {error}; nothing was written. Choose another") from error
     paths = dict(zip(entries, files, strict=True))
-    done = 0
+    done, written = 0, []
     for group in _groups(ds, entries, len(chosen)):
         planes, scales = _planes(ds, group, chosen, dtype)
         for k, values in zip(group, planes, strict=True):
-            _write(_raster(ds, k, chosen, values, scales), paths[k])
+            if _anything(values, chosen):
+                _write(_raster(ds, k, chosen, values, scales), paths[k])
+                written.append(paths[k])
             done += 1
             if progress is not None:
                 progress(done, len(files), paths[k])
-    return tuple(files)
+    return tuple(written)
 
 
 def _groups(ds: xr.Dataset, entries: Sequence[int], bands: int) -> Iterator[list[int]]:
@@ -113,6 +116,15 @@ def _planes(ds: xr.Dataset, group: list[int], bands: Sequence[str], dtype: str) 
         out[:, b] = values
         scales.append(scale)
     return out, scales
+
+
+def _anything(values: NDArray[Any], bands: Sequence[str]) -> bool:
+    """Whether any pixel (bands, ny, nx) is known; of the quality flag, what is neither nothing nor hidden."""
+    for name, plane in zip(bands, values, strict=True):
+        unknown = np.isin(plane, (FILL, NOTHING, HIDDEN)) if name == "quality" else (plane == FILL) | (plane != plane)
+        if not unknown.all():
+            return True
+    return False
 
 
 def _bands(ds: xr.Dataset, wanted: Sequence[str]) -> list[str]:

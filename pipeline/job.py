@@ -79,6 +79,7 @@ def prepare(
     defaults = settings.load()
     area = area or planner.read_area(request, defaults)
     store = Store(planner.store_url(request, area))
+    listener(Note("area", area.line))
     listener(Note("store", store.url))
     text = store.read(PLAN)
     if text is not None:

@@ -11,7 +11,7 @@ import zarr
 from pipeline import ledger
 from pipeline.errors import CubeError, StoreError
 from pipeline.plan import FORMAT, Plan
-from pipeline.store import FUSED, PLAN, Store
+from pipeline.store import FUSED, LEDGER, PLAN, Store
 
 STAGES: tuple[ledger.Stage, ...] = ("ingest", "fuse")
 RECENT = 20
@@ -62,6 +62,10 @@ class State:
     stages: tuple[StageState, ...]
     cube: str | None
     """The cube's attribute `status`; None before there is a cube."""
+    steps: tuple[tuple[str, bool], ...] = ()
+    """Stages of the whole area between those of tiles, and whether each is done."""
+    path: str = ""
+    """Where the cube lies."""
 
     @property
     def complete(self) -> bool:
@@ -70,10 +74,12 @@ class State:
     @property
     def lines(self) -> list[str]:
         """The state as plain text, a line each."""
+        steps = (f"  {name:<9} {'done' if done else 'not done'}" for name, done in self.steps)
+        ingest, *others = (f"  {stage.line}" for stage in self.stages)
         head = f"{self.plan.name} {self.plan.year}: {len(self.plan.scenes)} dates, {self.store}"
         cube = self.cube or "not begun"
-        end = "" if self.complete else "; run the same command again to go on"
-        return [head, *(f"  {stage.line}" for stage in self.stages), f"  {'cube':<9} {cube}{end}"]
+        end = f": {self.path}" if self.complete else "; run the same command again to go on"
+        return [head, ingest, *steps, *others, f"  {'cube':<9} {cube}{end}"]
 
 
 def read(store: Store) -> State:
@@ -91,7 +97,10 @@ def read(store: Store) -> State:
             "read it with the release that wrote it"
         ) from error
     tiles = [tile.name for tile in plan.grid.tiles()]
-    return State(store.url, plan, tuple(_stage(store, stage, tiles) for stage in STAGES), _status(store))
+    names = ("harmonise", "gate") if plan.options.method == "auto" else ("harmonise",)
+    steps = tuple((name, store.read(f"{LEDGER}/{name}.json") is not None) for name in names)
+    stages = tuple(_stage(store, stage, tiles) for stage in STAGES)
+    return State(store.url, plan, stages, _status(store), steps, store.join(FUSED))
 
 
 def stage_state(stage: str, total: int, records: Sequence[ledger.Record], unreadable: Sequence[str] = ()) -> StageState:

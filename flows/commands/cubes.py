@@ -146,7 +146,13 @@ def export(
     with talking(talk) as display:
         from pipeline import export as files
 
+        asked: set[Path] = set()
         with display.counting("export") as progress:
+
+            def move(done: int, total: int, path: Path) -> None:
+                asked.add(path)
+                progress(done, total)
+
             written = files.export(
                 cube,
                 folder,
@@ -155,10 +161,13 @@ def export(
                 source=source,
                 dtype=dtype,
                 overwrite=overwrite,
-                progress=lambda done, total, _: progress(done, total),
+                progress=move,
             )
         for path in written:
             out(str(path))
+        empty = len(asked) - len(written)
+        left = f", {empty} without a known pixel" if empty else ""
+        display.say(f"{len(asked)} dates, {len(written)} written{left}")
 
 
 def _place(text: str) -> tuple[float, float]:

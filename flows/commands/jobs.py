@@ -140,11 +140,12 @@ def plan(
     Args:
         aoi: A GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled area (hailar, dezhou).
     """
-    with talking(talk):
+    with talking(talk) as display:
         from pipeline import planner
 
         asked = request(aoi, choices or Choices())
         area = planner.read_area(asked)
+        display.say(area.line)
         made, _ = planner.make_plan(asked, area=area)
         for line in described(made, planner.store_url(asked, area)):
             out(line)

@@ -102,7 +102,8 @@ def test_status_and_verify(place, finished):
     state = typed(place, "status", "field-2023")
     assert state.returncode == 0
     assert "4 of 4 tiles" in state.stdout
-    assert "complete" in state.stdout
+    assert f"complete: {place[0] / 'field-2023' / 'fused.zarr'}" in state.stdout
+    assert "harmonise done" in state.stdout
     good = typed(place, "verify", "field-2023/fused.zarr")
     assert good.returncode == 0, good.stdout
 

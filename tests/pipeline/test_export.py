@@ -40,6 +40,18 @@ def test_a_day_seen_by_both_sensors_is_two_files(run: tuple[Path, Plan], tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f.name for f in files)  # nothing half-made left
 
 
+def test_a_date_without_a_known_pixel_gets_no_file(run: tuple[Path, Plan], tmp_path: Path) -> None:
+    ds = exporting.open_cube(str(run[0])).load()
+    ds[list(BANDS)] = ds[list(BANDS)].where(ds["time"] != ds["time"][3])
+    ds["quality"][3] = ds["quality"].dtype.type(4)
+    done: list[int] = []
+    files = export(ds, tmp_path, progress=lambda k, n, p: done.append(n))
+    assert len(files) == ds.sizes["time"] - 1
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert done == [ds.sizes["time"]] * ds.sizes["time"]
+    assert len(export(ds, tmp_path / "flags", bands=["quality"])) == len(files)
+
+
 def test_integers_come_back_as_stored(run: tuple[Path, Plan], tmp_path: Path) -> None:
     folder, plan = run
     k = position(plan, "2023-03-11", "sentinel2")

@@ -66,7 +66,12 @@ def test_a_finished_store(tmp_path: Path) -> None:
     assert [(s.stage, s.done, s.total) for s in state.stages] == [("ingest", 4, 4), ("fuse", 4, 4)]
     assert state.plan == plan
     assert state.lines[0] == f"small 2023: 18 dates, {store.url}"
-    assert state.lines[-1] == "  cube      complete"
+    assert state.lines[-1] == f"  cube      complete: {store.join('fused.zarr')}"
+    store.write("ledger/harmonise.json", b"{}")
+    names = [line.split()[0] for line in status.read(store).lines[1:]]
+    assert names[:2] == ["ingest", "harmonise"]
+    assert names[-2:] == ["fuse", "cube"]
+    assert "  harmonise done" in status.read(store).lines
 
 
 def test_a_store_half_way(tmp_path: Path) -> None:
