@@ -21,8 +21,9 @@ from flows.console import Display
 from flows.processes import Process
 from flows.session import activation, out
 from marstfn.simulate import Simulation
-from pipeline import planner
+from pipeline import indices, places, planner
 from pipeline import request as requests
+from pipeline.cube import open_cube
 from pipeline.demo import products, score
 from pipeline.demo.score import Row
 from pipeline.demo.server import serve
@@ -63,7 +64,7 @@ def demo(folder: Path, display: Display) -> int:
     out(f"pictures: {report / 'quicklook.png'}")
     out(f"          {report / 'ndvi.png'}")
     out("next:")
-    for command in next_commands(store):
+    for command in next_commands(store, field(store)):
         out(f"  {command}")
     out(f"cube: {cube}")
     return 0
@@ -177,7 +178,9 @@ def show(rows: Sequence[Row]) -> None:
     table = []
     for row in rows:
         age = "" if row.reference_age is None else f"{row.reference} ({row.reference_age:+d} d)"
-        cells = {"Landsat date": row.date, "reference": age or "-", "clear %": f"{row.clear_percent:.0f}"}
+        clear = "<1" if row.scores and row.clear_percent < 0.5 else f"{row.clear_percent:.0f}"
+        few = " few" if row.scores and row.scored_percent < score.ENOUGH else ""
+        cells = {"Landsat date": row.date, "reference": age or "-", "clear %": clear + few}
         for name, title in TITLES.items():
             found = row.scores.get(name)
             cells[title] = f"{found.psnr:.1f} / {found.ssim:.3f}" if found else "-"
@@ -191,19 +194,35 @@ def show(rows: Sequence[Row]) -> None:
     page = Console(width=None if Console().is_terminal else 120, highlight=False)
     page.print(console.table(title, table, right=frozenset({"clear %", *TITLES.values()})))
     enough = f"{score.ENOUGH:.0f} %"
-    out(f"scored: pixels clear to Landsat that a reference serves; mean: of dates with at least {enough} of them")
-    out("Landsat: enlarged; S2 copied: the reference as it was; S2 perfect: Sentinel-2 without clouds on that day")
+    out("Higher is better, in both numbers.")
+    out(f"scored: pixels clear to Landsat that a reference serves; few: under {enough} of all, and not in the mean")
+    out("reference: the day that serves most pixels of that date; others may have another")
+    out("Landsat: enlarged; S2 copied: the reference as it was")
+    out("S2 perfect: Sentinel-2 without clouds on that day, with its own noise and its 20 m bands")
 
 
-def next_commands(store: Store) -> list[str]:
-    """What one may try now."""
-    lon, lat = GRID.geobox(10).extent.centroid.to_crs("EPSG:4326").coords[0]
-    place = os.path.relpath(store.url)
+def field(store: Store) -> tuple[float, float]:
+    """Longitude and latitude in degrees of a place inside a field of the finished cube: the first of ndvi.png."""
+    cube = open_cube(store.url)
+    index = indices.ndvi(cube[["red", "nir08"]]).values
+    picked = places.pick(index)
+    row, col = picked[0][1:] if picked else (index.shape[1] // 2, index.shape[2] // 2)
+    return places.lon_lat(cube.odc.geobox, row, col)
+
+
+def next_commands(store: Store, point: tuple[float, float]) -> list[str]:
+    """What one may try now; `point` is the longitude and latitude of a place worth a curve."""
+    lon, lat = point
+    place = Path(os.path.relpath(store.url))
+    folder = place.parent
+    served = "http://127.0.0.1:8080"
     return [
         *activation(),
         f"marstfn verify {place}",
-        f"marstfn ndvi {place} --point {lon:.4f},{lat:.4f} --plot ndvi-here.png",
-        f"marstfn export {place} --out tiffs --source fused --bands red green blue",
+        f"marstfn ndvi {place} --point {lon:.5f},{lat:.5f} --plot {folder / 'ndvi-here.png'}",
+        f"marstfn export {place} --out {folder / 'tiffs'} --source fused --bands red green blue",
+        f"marstfn catalogue {folder / 'scenes'} --port 8080    # serves these scenes again; in another shell:",
+        f"marstfn run {folder / 'demo.geojson'} --year {YEAR} --catalog simulated@{served} --store {folder / 'again'}",
         "marstfn plan hailar        # the real scenes of the last year, from the Planetary Computer",
         "marstfn up                 # a Prefect server and worker; then:",
         "prefect deployment run fuse-year --param aoi=hailar.geojson --watch",

@@ -104,17 +104,25 @@ def catalogue(
 
     ```
     marstfn catalogue demo/scenes --port 8080
-    marstfn run demo/demo.geojson --catalog simulated@http://127.0.0.1:8080
+    marstfn run demo/demo.geojson --year 2023 --catalog simulated@http://127.0.0.1:8080 --store demo/again
     ```
 
     Args:
         folder: A folder as `marstfn demo` writes it.
     """
-    with talking(talk):
+    with talking(talk) as display:
+        from contextlib import suppress
         from threading import Event
 
+        from pipeline.demo.search import Catalogue
         from pipeline.demo.server import serve
 
-        with serve(folder, port=port) as server:
+        years = Catalogue.read(folder).years
+        with suppress(KeyboardInterrupt), serve(folder, port=port) as server:
             out(f"catalogue: simulated@{server.url}")
+            area, again = folder.parent / "demo.geojson", folder.parent / "again"
+            for year in years:
+                run = f"marstfn run {area if area.is_file() else 'AREA.geojson'} --year {year}"
+                out(f"run:       {run} --catalog simulated@{server.url} --store {again}")
             Event().wait()
+        display.say("stopped")

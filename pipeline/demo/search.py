@@ -121,6 +121,11 @@ class Catalogue:
         entries.sort(key=lambda e: (-e.time.timestamp(), e.collection, e.id))
         return cls(about, collections, tuple(entries))
 
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Calendar years (UTC) of the items, earliest first."""
+        return tuple(sorted({entry.time.year for entry in self.entries}))
+
     def find(self, collection: str, item: str) -> Entry | None:
         """The item of that collection and id, or None."""
         return next((e for e in self.entries if e.collection == collection and e.id == item), None)

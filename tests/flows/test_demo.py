@@ -43,6 +43,8 @@ def test_the_table_names_every_method_and_marks_what_is_simulated(capsys):
         [
             Row("2023-06-01", "2023-06-03", -2, 80.0, 78.0, scores),
             Row("2023-06-17", None, None, 0.0, 0.0, {}),
+            Row("2023-07-03", "2023-07-03", 0, 0.2, 0.2, scores),
+            Row("2023-07-19", "2023-07-18", 1, 3.4, 3.3, scores),
         ]
     )
     text = capsys.readouterr().out
@@ -51,6 +53,11 @@ def test_the_table_names_every_method_and_marks_what_is_simulated(capsys):
     assert "2023-06-03 (-2 d)" in text
     assert "30.0 / 0.900" in text
     assert "1 dates" in text
+    assert "<1 few" in text
+    assert "3 few" in text
+    assert "80 few" not in text
+    assert "Higher is better" in text
+    assert "few: under 5 % of all, and not in the mean" in text
 
 
 def test_an_earlier_demo_is_gone_on_with(tmp_path, season, monkeypatch):
@@ -73,11 +80,27 @@ def test_a_plan_of_another_version_is_not_gone_on_with(tmp_path):
     assert demo.earlier_port(tmp_path / "demo.geojson", store) == (0, "what is there was not made by this version")
 
 
+def test_the_place_it_suggests_lies_on_even_ground_of_the_cube(tmp_path):
+    from pipeline import indices, places
+    from pipeline.cube import open_cube
+    from tests.pipeline import small_store
+
+    store, _ = small_store.write(tmp_path / "run")
+    cube = open_cube(store.url)
+    row, col = indices.pixel_of(cube, *demo.field(store))
+    assert (row, col) == places.pick(indices.ndvi(cube).values)[0][1:]
+
+
 def test_the_next_commands_exist(tmp_path, monkeypatch):
     from flows import cli
 
     monkeypatch.chdir(tmp_path)
-    for command in demo.next_commands(Store(str(tmp_path / "demo" / "demo-2023"))):
+    commands = demo.next_commands(Store(str(tmp_path / "demo" / "demo-2023")), (119.7, 49.2))
+    text = "\n".join(commands)
+    assert "--point 119.70000,49.20000 --plot demo/ndvi-here.png" in text
+    assert "--out demo/tiffs" in text
+    assert "marstfn catalogue demo/scenes" in text
+    for command in commands:
         words = command.split("#")[0].split()
         if words[0] == "marstfn":
             assert words[1] in cli.app
