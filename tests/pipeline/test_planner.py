@@ -90,7 +90,15 @@ def test_weights_with_pan_and_the_options_are_frozen_by_content(made: Any) -> No
     # with pan first; the set without it serves pixels and dates that have none
     loaded = {name: weights.load(name) for name in ("marstfn-pan", "marstfn-nopan")}
     assert plan.weights == tuple(
-        WeightsRef(source=name, sha256=w.sha256, pan=w.config.pan, patch=w.config.patch) for name, w in loaded.items()
+        WeightsRef(
+            source=name,
+            sha256=w.sha256,
+            pan=w.config.pan,
+            patch=w.config.patch,
+            context=w.config.context,
+            interval=w.interval,
+        )
+        for name, w in loaded.items()
     )
     assert plan.options.stride <= min(w.patch for w in plan.weights)
     assert plan.options.stride % 6 == 0
