@@ -128,12 +128,18 @@ def test_export(place, finished):
     import rasterio
 
     ds = xr.open_zarr(place[0] / "field-2023" / "fused.zarr")
-    day = str(ds["time"].values[0])[:10]
+    known = ds["red"].notnull().any(("y", "x")).values
+    days = [str(t)[:10] for t in ds["time"].values]
+    day = days[int(known.argmax())]
     done = typed(place, "export", "field-2023", "--out", "tiffs", "--dates", day, "--bands", "red", "nir08")
     assert done.returncode == 0, done.stderr
     with rasterio.open(place[0] / done.stdout.split()[0]) as tiff:
         assert tiff.count == 2
         assert tiff.shape == (120, 120)
+    everything = typed(place, "export", "field-2023", "--out", "all", "--bands", "red")
+    assert len(everything.stdout.splitlines()) == known.sum()
+    left = f", {(~known).sum()} without a known pixel" if not known.all() else ""
+    assert f"{len(days)} dates, {known.sum()} written{left}" in everything.stderr
     wrong = typed(place, "export", "field-2023", "tiffs", "--dates", "2023-01-01")
     assert wrong.returncode == 1
     assert "2023-01-01" in wrong.stderr
