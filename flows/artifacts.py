@@ -202,6 +202,11 @@ ds = xr.open_zarr("{note.text}")
     create_markdown_artifact(text, key=key)
 
 
+def _verdicts(note: Note, key: str) -> None:
+    # the key by itself is that of the stage's progress
+    _table(note, f"{key}-verdicts")
+
+
 def _text(note: Note, key: str) -> None:
     create_markdown_artifact(note.text, key=key)
 
@@ -215,7 +220,7 @@ _NOTES: dict[str, Callable[[Note, str], None]] = {
     "dashboard": _dashboard,
     "plan": _plan,
     "scenes": _table,
-    "gate": _table,
+    "gate": _verdicts,
     "quicklook": _picture,
     "ndvi": _picture,
     "cube": _cube,

@@ -73,12 +73,19 @@ def forced(plan: Plan) -> Decision | None:
     return None if method == "auto" else Decision("", (method,) * len(plan.of("landsat8")))
 
 
+LEAST_SIDE = 60
+"""Of a place, in 10 m pixels."""
+
+
 def places(plan: Plan) -> tuple[Tile, ...]:
     """At most PLACES windows of one patch at 30 m, drawn at random from those that lie within the plan's tiles.
 
-    Where the plane is smaller than such a window it is one place, cut to multiples of 180 m.
+    Where the plane is smaller than such a window it is one place, cut to multiples of 180 m. Patches under 20 px have
+    none: their edges, which are not scored, would leave next to nothing.
     """
     side = gate_side(plan)
+    if side < LEAST_SIDE:
+        return ()
     coarse = replace(plan.grid, tile_px=side)
     there, found = set(plan.tiles), []
     for window in coarse.tiles():

@@ -151,7 +151,7 @@ def test_the_page_shows_the_run(site):
     assert "fused.zarr" in found["fuse-year-cube"]["data"]
     assert "fuse-year-failed-tiles" not in found
     names = {t["name"] for t in site.ask("/task_runs/filter", {})}
-    assert names == {"plan", "ingest", "harmonise", "fuse", "finish"}
+    assert names == {"plan", "ingest", "harmonise", "gate", "fuse", "finish"}
 
 
 def test_the_full_name_goes_on_where_the_run_stands(site):

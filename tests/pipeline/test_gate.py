@@ -26,7 +26,7 @@ from pipeline.grid import Grid
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import ingest_fingerprint
 from pipeline.pairing import Pair, pair
-from pipeline.plan import Options, Plan, Scene
+from pipeline.plan import Options, Plan, Scene, WeightsRef
 from pipeline.store import FUSED, INPUTS, ITEMS, PLAN, Store
 from pipeline.verify import verify
 
@@ -149,6 +149,14 @@ def test_a_small_area_has_too_little_to_say_and_keeps_the_default(tmp_path: Path
     assert set(found.methods) == {"network"}
     assert "too little to judge by: the default stays" in found.verdicts[0].reason
     assert gate.rows(found)[0]["network"] == ""
+
+
+def test_patches_too_small_to_be_judged_keep_the_default(tmp_path: Path) -> None:
+    plan = make_plan(rows=30)
+    tiny = WeightsRef(source="tiny", sha256="0" * 64, pan=False, patch=12)
+    plan = plan.model_copy(update={"weights": (tiny,)})
+    assert gate.places(plan) == ()
+    assert set(gate.decide(plan, [], "x").methods) == {"network"}
 
 
 def test_places_are_few_whole_and_inside_what_is_fused() -> None:
