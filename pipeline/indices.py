@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -24,6 +26,8 @@ from pipeline.cube import open_cube
 from pipeline.encoding import SIMULATED
 from pipeline.errors import CubeError, StoreError
 
+TITLE = "NDVI at 10 m"
+"""Of an NDVI cube, in its attributes: by it one is known again."""
 NDVI_FILL = -32768
 """Stored where NDVI is unknown; the cube's own -9999 would be an NDVI of -0.9999."""
 
@@ -125,13 +129,17 @@ def write_ndvi(
     target = Path(out)
     if target.exists() and not overwrite:
         raise StoreError(f"{target} exists already; nothing was written. Choose another --out, or say --overwrite")
+    if target.exists() and not _is_ndvi(target):
+        raise StoreError(
+            f"{target} is no NDVI cube that this program wrote; nothing was removed or written. Choose another --out"
+        )
     ds = _opened(cube)
     shards, chunks = _layout(ds["red"])
     bands = ds[["red", "nir08"]].chunk(dict(zip(("time", "y", "x"), shards, strict=True)))
     index = ndvi(bands)
     result = index.to_dataset().assign_attrs(
         {key: ds.attrs[key] for key in _CARRIED if key in ds.attrs}
-        | {"Conventions": "CF-1.11", "title": "NDVI at 10 m", "source_cube": str(ds.encoding.get("source", ""))}
+        | {"Conventions": "CF-1.11", "title": TITLE, "source_cube": str(ds.encoding.get("source", ""))}
     )
     grid_mapping = result["ndvi"].attrs.pop("grid_mapping")
     encoding: Mapping[Hashable, Any] = {
@@ -147,8 +155,7 @@ def write_ndvi(
     }
     for name in result.variables:
         result[name].encoding.clear()
-    part = target.with_name(target.name + ".partial")
-    shutil.rmtree(part, ignore_errors=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
@@ -163,6 +170,13 @@ def write_ndvi(
         raise StoreError(f"cannot write {target}: {error}; nothing was left there. Choose another --out") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_ndvi(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "zarr.json").read_bytes())["attributes"]["title"] == TITLE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class _Counting(Callback):  # type: ignore[misc]

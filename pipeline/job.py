@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,15 +102,20 @@ def prepare(
         return job
     made = _writable(store)
     try:
-        plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
+        with alone(store):
+            # whoever had the lock a moment ago may have planned
+            if store.read(PLAN) is None:
+                plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
+                # the plan comes last: where it is, everything is
+                store.write(ITEMS, json.dumps(items.to_dict(transform_hrefs=False)).encode())
+                store.write(PLAN, plan.model_dump_json(indent=1).encode())
+                return Job(plan, store, {item.id: item for item in items})
     except BaseException:
         if made is not None:
+            (made / LOCK).unlink(missing_ok=True)
             made.rmdir()
         raise
-    # the plan comes last: where it is, everything is
-    store.write(ITEMS, json.dumps(items.to_dict(transform_hrefs=False)).encode())
-    store.write(PLAN, plan.model_dump_json(indent=1).encode())
-    return Job(plan, store, {item.id: item for item in items})
+    return prepare(request, listener, area=area, compare=compare)
 
 
 def _planned_anew(job: Job, request: Request) -> Job:
@@ -328,9 +334,23 @@ def _unfinished(store: Store) -> None:
 def _writable(store: Store) -> Path | None:
     """Raise StoreError before anything is searched or computed, rather than after; the folder if it was made now."""
     new = store.local is not None and not store.local.exists()
-    store.write("probe", b"")
-    store.delete("probe")
+    probe = f".marstfn-{uuid.uuid4().hex}"
+    store.write(probe, b"")
+    store.delete(probe)
+    found = store.read(ITEMS)
+    if found is not None and not _ours(found):
+        raise StoreError(
+            f"{store.join(ITEMS)} is not a list of scenes that this program wrote, and would be lost; nothing was "
+            "changed there. Choose another --store"
+        )
     return store.local if new else None
+
+
+def _ours(items: bytes) -> bool:
+    try:
+        return bool(json.loads(items)["type"] == "FeatureCollection")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def stage(

@@ -16,6 +16,8 @@ from zarr.abc.store import Store as ZarrStore
 from pipeline.errors import StoreError
 
 PLAN, ITEMS, INPUTS, FUSED, LEDGER = "plan.json", "items.json", "inputs.zarr", "fused.zarr", "ledger"
+OWN = (INPUTS, FUSED, LEDGER)
+"""Folders of a store in which nobody else has anything."""
 STAGED = re.compile(r"#\d+$")
 """How obstore names what it has not yet moved into place."""
 
@@ -74,13 +76,17 @@ class Store:
             raise StoreError(f"cannot remove {self.join(name)}: {error}; it is still there") from error
 
     def sweep(self) -> int:
-        """Remove what a killed process left half-written (`*.partial` files on a disk) and count it.
+        """Remove what a killed process left half-written in the parts of a store on a disk, and count it.
 
+        Only below OWN, and beside the files this program writes: the folder may hold what belongs to others.
         Object stores put an object whole or not at all and leave nothing. Call it only while no task writes.
         """
         if self.local is None:
             return 0
-        stale = [p for p in self.local.rglob("*") if p.name.endswith(".partial") or STAGED.search(p.name)]
+        inside = [p for name in OWN for p in (self.local / name).rglob("*")]
+        beside = [p for name in (PLAN, ITEMS) for p in self.local.glob(f"{name}#*")]
+        named = [p for p in (*inside, *beside) if p.name.endswith(".partial") or STAGED.search(p.name)]
+        stale = [p for p in named if p.is_file() and not p.is_symlink()]
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)

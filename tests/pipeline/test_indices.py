@@ -130,9 +130,23 @@ def test_ndvi_is_not_written_over_without_being_told(run: tuple[Path, Plan], tmp
     with pytest.raises(StoreError, match="nothing was written"):
         indices.write_ndvi(run[0], out)
     assert (out / "precious").read_text() == "x"
-    indices.write_ndvi(run[0], out, overwrite=True)
-    assert not (out / "precious").exists()
-    assert "ndvi" in xr.open_zarr(out)
+    with pytest.raises(StoreError, match="no NDVI cube that this program wrote"):
+        indices.write_ndvi(run[0], out, overwrite=True)
+    assert (out / "precious").read_text() == "x"
+    own = tmp_path / "own.zarr"
+    indices.write_ndvi(run[0], own)
+    (own / "stale").write_text("x")
+    indices.write_ndvi(run[0], own, overwrite=True)
+    assert not (own / "stale").exists()
+    assert "ndvi" in xr.open_zarr(own)
+    assert {p.name for p in tmp_path.iterdir() if p.name.endswith(".partial")} == set()
+
+
+def test_the_cube_itself_is_never_written_over(run: tuple[Path, Plan]) -> None:
+    cube = run[0] / "fused.zarr" if (run[0] / "fused.zarr").is_dir() else run[0]
+    with pytest.raises(StoreError, match="no NDVI cube"):
+        indices.write_ndvi(run[0], cube, overwrite=True)
+    assert xr.open_zarr(cube).sizes["time"] > 0
 
 
 def test_an_address_is_no_folder(run: tuple[Path, Plan]) -> None:

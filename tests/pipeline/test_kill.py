@@ -214,7 +214,8 @@ def records(store: Path) -> dict[str, bytes]:
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     assert a.keys() == b.keys()
     for name, values in a.items():
-        equal = values == b[name] if values.dtype.kind not in "fO" else np.array_equal(values, b[name])
+        kind = values.dtype.kind
+        equal = values == b[name] if kind not in "fO" else np.array_equal(values, b[name], equal_nan=kind == "f")
         assert np.all(equal), f"{name} differs in {np.mean(~np.asarray(equal)):.3%}"
     return True
 

@@ -49,10 +49,18 @@ def test_what_cannot_be_written_says_where_and_what_to_do(tmp_path):
 
 def test_sweep_takes_only_what_was_half_written(tmp_path):
     store = Store(str(tmp_path))
-    keep = ["fused.zarr/blue/c/0/0/0", "ledger/fuse/r000c000.json", "notes#1.txt"]
+    keep = [
+        "fused.zarr/blue/c/0/0/0",
+        "ledger/fuse/r000c000.json",
+        "notes#1.txt",
+        "docs/invoice#12",
+        "thesis.partial",
+        "#3/x",
+    ]
     stale = ["fused.zarr/blue/c/0/0/0.0123abcd.partial", "ledger/fuse/r000c001.json#1"]
     for name in keep + stale:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "fused.zarr" / "old #7").mkdir()
     assert store.sweep() == 2
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(keep)
