@@ -158,7 +158,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     run: tuple[Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "ndvi.zarr"
-    out.mkdir()
+    indices.write_ndvi(run[0], out)
     (out / "precious").write_text("x")
 
     def fail(*_: object) -> None:

@@ -51,6 +51,10 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(tmp_path):
 def test_a_cluster_that_silences_its_logs_does_not_silence_ours(tmp_path):
     from distributed.utils import silence_logging_cmgr
 
+    # other tests of this process may have left their clusters' loggers silent for good
+    nanny = logging.getLogger("distributed.nanny")
+    nanny.setLevel(logging.NOTSET)
+    nanny.disabled = False
     with logs.to_file(tmp_path / "a.log", "x") as path, silence_logging_cmgr(logging.ERROR):
         logging.getLogger("pipeline.job").info("still here")
         logging.getLogger("distributed.nanny").info("not wanted")
