@@ -275,3 +275,21 @@ def test_a_failed_search_leaves_no_folder(season, tmp_path):
     with pytest.raises(MarstfnError, match="2018"):
         job.prepare(ask(season, tmp_path / "new", year=2018))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_store_is_planned_by_one_run_at_a_time(season, tmp_path):
+    with job.alone(Store(str(tmp_path))), pytest.raises(StoreError, match="another run"):
+        job.prepare(ask(season, tmp_path))
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_files_of_others_in_the_stores_folder_are_left_alone(season, tmp_path):
+    (tmp_path / "probe").write_text("mine")
+    (tmp_path / "thesis.partial").write_text("mine")
+    (tmp_path / "items.json").write_text('{"my": "items"}')
+    with pytest.raises(StoreError, match=r"items\.json is not a list of scenes .* Choose another --store"):
+        job.prepare(ask(season, tmp_path))
+    (tmp_path / "items.json").unlink()
+    job.prepare(ask(season, tmp_path))
+    assert (tmp_path / "probe").read_text() == (tmp_path / "thesis.partial").read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"probe", "thesis.partial", "items.json", "plan.json", ".lock"}
