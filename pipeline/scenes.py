@@ -91,11 +91,15 @@ def _usable(
 ) -> list[Item]:
     candidates = []
     for item in items:
-        if not (wanted.first <= solar_day(acquired(item), wanted.longitude) <= wanted.last):
-            continue
-        if not _meets(item, wanted.area):
-            continue
-        why = _unfit(item, product, wanted)
+        try:
+            if not (wanted.first <= solar_day(acquired(item), wanted.longitude) <= wanted.last):
+                continue
+            if not _meets(item, wanted.area):
+                continue
+            why = _unfit(item, product, wanted)
+        except (CatalogError, AttributeError, KeyError, TypeError, ValueError) as error:
+            # one item that a catalogue has spoilt must not cost the year
+            why = f"its metadata cannot be read ({type(error).__name__}: {error})"
         if why is not None:
             dropped.append(Dropped(item=item["id"], why=why))
         else:

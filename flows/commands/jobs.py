@@ -100,7 +100,7 @@ def run(
     log: Annotated[Path | None, Parameter(help="Log file; default: logs/ in the store.")] = None,
     talk: Talk | None = None,
 ) -> None:
-    """Fuse a year over an area: search, ingest, harmonise, fuse, verify. Run it again to go on where it stopped.
+    """Fuse a year over an area: search, ingest, harmonise, fuse. Run it again to go on where it stopped.
 
     For example:
 

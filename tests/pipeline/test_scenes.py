@@ -162,6 +162,23 @@ def test_an_item_of_unknown_radiometry_is_dropped_with_the_rule_that_failed() ->
     assert "neither scale and offset nor a processing baseline" in why(choose(item), item)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"properties": None},
+        {"assets": None},
+        {"assets": []},
+        {"properties": {"datetime": "yesterday"}},
+        {"properties": {"datetime": None}},
+    ],
+)
+def test_one_item_that_cannot_be_read_costs_itself_and_not_the_year(spoilt: dict[str, Any]) -> None:
+    good, bad = sentinel(), {**sentinel(), "id": "spoilt", **spoilt}
+    chosen = choose(good, bad)
+    assert [s.items for s in chosen.scenes] == [(good["id"],)]
+    assert "its metadata cannot be read" in why(chosen, bad)
+
+
 def test_what_lies_off_the_area_or_the_days_is_no_news() -> None:
     away = {**landsat(), "geometry": shapely.geometry.mapping(shapely.box(0, 0, 1, 1))}
     early = landsat(moment="2023-12-31T02:40:10Z")
