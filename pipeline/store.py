@@ -16,10 +16,16 @@ from zarr.abc.store import Store as ZarrStore
 from pipeline.errors import StoreError
 
 PLAN, ITEMS, INPUTS, FUSED, LEDGER = "plan.json", "items.json", "inputs.zarr", "fused.zarr", "ledger"
+
 OWN = (INPUTS, FUSED, LEDGER)
 """Folders of a store in which nobody else has anything."""
 STAGED = re.compile(r"#\d+$")
 """How obstore names what it has not yet moved into place."""
+
+
+def plainly(error: BaseException) -> str:
+    """What went wrong without the object store's inner state, which it appends for its own developers."""
+    return str(error).partition("Debug source")[0].strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class Store:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self.join(name)}: {error}; check that the store can be reached") from error
+            raise StoreError(
+                f"cannot read {self.join(name)}: {plainly(error)}; check that the store can be reached"
+            ) from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write object `name` whole or not at all."""
@@ -62,7 +70,7 @@ class Store:
             obstore.put(self._objects(), name, data)
         except (BaseError, OSError) as error:
             raise StoreError(
-                f"cannot write {self.join(name)}: {error}; nothing was changed there. "
+                f"cannot write {self.join(name)}: {plainly(error)}; nothing was changed there. "
                 "Choose a store you may write to (--store) or make room"
             ) from error
 
@@ -73,7 +81,7 @@ class Store:
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot remove {self.join(name)}: {error}; it is still there") from error
+            raise StoreError(f"cannot remove {self.join(name)}: {plainly(error)}; it is still there") from error
 
     def sweep(self) -> int:
         """Remove what a killed process left half-written in the parts of a store on a disk, and count it.
@@ -100,7 +108,9 @@ class Store:
         except FileNotFoundError:
             return []
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.join(prefix)}: {error}; check that it can be reached") from error
+            raise StoreError(
+                f"cannot list {self.join(prefix)}: {plainly(error)}; check that it can be reached"
+            ) from error
         return sorted(str(meta["path"]) for meta in found)
 
     def zarr(self, name: str) -> ZarrStore:
@@ -120,5 +130,5 @@ class Store:
             return obstore.store.from_url(self.url)
         except (BaseError, OSError, ValueError) as error:
             raise StoreError(
-                f"cannot use the store {self.url}: {error}. Choose a folder you may write to (--store)"
+                f"cannot use the store {self.url}: {plainly(error)}. Choose a folder you may write to (--store)"
             ) from error

@@ -64,3 +64,11 @@ def test_sweep_takes_only_what_was_half_written(tmp_path):
     (tmp_path / "fused.zarr" / "old #7").mkdir()
     assert store.sweep() == 2
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(keep)
+
+
+def test_messages_leave_out_what_an_object_store_tells_its_developers(tmp_path):
+    (tmp_path / "full").write_text("")
+    with pytest.raises(StoreError) as caught:
+        Store(str(tmp_path / "full" / "below")).write("plan.json", b"")
+    assert "Debug" not in str(caught.value)
+    assert "Generic {" not in str(caught.value)
