@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from marstfn.model import RDB, Config, Network, enlarge, kaiming, start
-from marstfn.reference import CHANNELS
 
 TRUNK = 3
 """Attention and dense blocks after the branches are joined."""
@@ -51,8 +50,7 @@ class DSTFN(Network):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         width = config.features
-        inputs = config.bands * (3 if config.guide else 1) + (CHANNELS if config.context else 0)
-        self.fine = nn.Conv2d(inputs, width, 3, padding=1)
+        self.fine = nn.Conv2d(self.inputs, width, 3, padding=1)
         self.coarse = nn.Conv2d(config.bands, width, 3, padding=1)
         self.coarse_block = self._block()
         self.sharp = nn.Conv2d(1, width, 3, padding=1) if config.pan else None
@@ -67,12 +65,7 @@ class DSTFN(Network):
     ) -> Tensor:
         size = s2.shape[-2:]
         centre, spread = self.config.centre, self.config.spread
-        seen = [(s2 - centre) / spread]
-        if self.config.guide:
-            seen += [change * (5 / spread), detail * (5 / spread)]
-        if context is not None:
-            seen += [context[:, : self.config.bands] * (5 / spread), context[:, self.config.bands :]]
-        fine = F.relu(self.fine(torch.cat(seen, 1)))
+        fine = F.relu(self.fine(self.seen(s2, context, change, detail)))
         coarse = enlarge(self.coarse_block(F.relu(self.coarse((landsat - centre) / spread))), size)
         branches = [fine, coarse]
         if self.sharp is not None and pan is not None:

@@ -69,10 +69,15 @@ def ssim(prediction: Floats, truth: Floats, mask: Mask | None = None, data_range
 
 def sam(prediction: Floats, truth: Floats, mask: Mask | None = None) -> float:
     """Mean spectral angle in degrees over the scored pixels."""
-    x, y = _scored(prediction, truth, mask)
+    return float(angles(*_scored(prediction, truth, mask)).mean())
+
+
+def angles(x: Floats, y: Floats) -> Floats:
+    """Spectral angles in degrees, (b, n) and (b, n) -> (n,); 0 where either is black."""
     norms = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
     cosine = np.where(norms > 0, (x * y).sum(0) / np.where(norms > 0, norms, 1), 1.0)
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())
+    out: Floats = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return out
 
 
 def ergas(prediction: Floats, truth: Floats, mask: Mask | None = None) -> float:

@@ -298,6 +298,22 @@ class Network(nn.Module):
     ) -> Tensor:
         raise NotImplementedError
 
+    @property
+    def inputs(self) -> int:
+        """Channels that the fine branch sees."""
+        return self.config.bands * (3 if self.config.guide else 1) + (CHANNELS if self.config.context else 0)
+
+    def seen(self, s2: Tensor, context: Tensor | None, change: Tensor, detail: Tensor) -> Tensor:
+        """What the fine branch sees, (n, inputs, p, p): Sentinel-2, with both parts of the anchor where it is guided,
+        and the context of the reference where it takes it."""
+        bands, spread = self.config.bands, self.config.spread
+        seen = [(s2 - self.config.centre) / spread]
+        if self.config.guide:
+            seen += [change * (5 / spread), detail * (5 / spread)]
+        if context is not None:
+            seen += [context[:, :bands] * (5 / spread), context[:, bands:]]
+        return torch.cat(seen, 1)
+
     def _check(self, s2: Tensor, landsat: Tensor, pan: Tensor | None, context: Tensor | None) -> None:
         n, bands, h, w = s2.shape
         if bands != self.config.bands or h % 6 or w % 6:
@@ -328,8 +344,7 @@ class MARSTFN(Network):
 
         self.coarse = branch(config.bands)
         self.sharp = branch(1) if config.pan else None
-        inputs = config.bands * (3 if config.guide else 1) + (CHANNELS if config.context else 0)
-        self.fine = nn.Conv2d(inputs, width, 3, padding=1)
+        self.fine = nn.Conv2d(self.inputs, width, 3, padding=1)
         self.excite: nn.Module = SE(width, config.se_ratio) if config.attention else nn.Identity()
         self.join = nn.Conv2d(width * (3 if config.pan else 2), width, 1)
         self.blocks = nn.ModuleList(CSARDB(config) for _ in range(config.blocks if config.residual else 0))
@@ -343,12 +358,7 @@ class MARSTFN(Network):
         size = s2.shape[-2:]
         centre, spread = self.config.centre, self.config.spread
         coarse = enlarge(self.coarse((landsat - centre) / spread), size)  # (n, 64, p, p)
-        seen = [(s2 - centre) / spread]  # (n, 6, p, p)
-        if self.config.guide:
-            seen += [change * (5 / spread), detail * (5 / spread)]  # (n, 6, p, p) each
-        if context is not None:
-            seen += [context[:, : self.config.bands] * (5 / spread), context[:, self.config.bands :]]
-        fine = self.excite(F.relu(self.fine(torch.cat(seen, 1))))  # (n, 64, p, p)
+        fine = self.excite(F.relu(self.fine(self.seen(s2, context, change, detail))))  # (n, 64, p, p)
         branches = [fine, coarse]
         if self.sharp is not None and pan is not None:
             branches.append(enlarge(self.sharp((pan - centre) / spread), size))  # (n, 64, p, p)

@@ -58,7 +58,7 @@ def tally(
             continue
         local = np.nan_to_num(metrics.ssim_map(image, truth, mask)).mean(0)
         angle = np.zeros(mask.shape)
-        angle[mask] = _angles(image[:, mask], truth[:, mask])
+        angle[mask] = metrics.angles(image[:, mask], truth[:, mask])
         layers = [np.ones(mask.shape), local, angle, *(np.asarray(image, np.float64) - truth) ** 2, *truth]
         sums = [np.bincount(labels[mask], np.asarray(layer)[mask], size) for layer in layers]
         rows.append(np.stack(sums, 1))
@@ -126,12 +126,6 @@ def _draws(scene: NDArray[np.intp], draws: int, seed: int) -> NDArray[np.float64
             own = members[s]
             out[k] += np.bincount(own[rng.integers(len(own), size=len(own))], minlength=len(scene))
     return out
-
-
-def _angles(x: Floats, y: Floats) -> NDArray[np.float64]:
-    norms = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
-    cosine = np.where(norms > 0, (x * y).sum(0) / np.where(norms > 0, norms, 1), 1.0)
-    return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))), np.float64)
 
 
 __all__ = ["LESS_IS_BETTER", "METRICS", "Tally", "differences", "tally", "verdict"]

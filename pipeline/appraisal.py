@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from marstfn import metrics
 from marstfn.baselines import METHODS, REFERENCE
 from marstfn.dataset import SCALE, read
+from marstfn.methods import NETWORK
 from marstfn.predict import Predictor
 from marstfn.weights import Weights
 
 Array = NDArray[np.float32]
 
-NETWORK = "network"
 FEW_DAYS = 4
 """Landsat days below which the interval, too, is of little weight: it cannot know how days differ."""
 

@@ -31,6 +31,8 @@ from pipeline.store import LEDGER, Store
 NAME = f"{LEDGER}/gate.json"
 PLACES = 16
 """Windows of one patch at 30 m (1.8 km for 60 px) drawn from the area: bounds the cost whatever its size."""
+LEAST_SIDE = 60
+"""Of a place, in 10 m pixels."""
 RULES = ("RIVALS", "MARGIN", "BLOCK", "LEVEL", "DRAWS", "LEAST_DATES", "LEAST_CELLS", "NEAR", "LEAST_NEAR", "SEED")
 """Of marstfn.gate: what a decision depends on."""
 
@@ -71,10 +73,6 @@ def forced(plan: Plan) -> Decision | None:
     """The decision of a plan that leaves nothing to decide; None where the gate must judge (method auto)."""
     method = plan.options.method
     return None if method == "auto" else Decision("", (method,) * len(plan.of("landsat8")))
-
-
-LEAST_SIDE = 60
-"""Of a place, in 10 m pixels."""
 
 
 def places(plan: Plan) -> tuple[Tile, ...]:
