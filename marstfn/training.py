@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import subprocess
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -103,7 +102,7 @@ def ship(
         **{k: v for k, v in best.header.items() if k in ("training", "step", "validation")},
         "data": "; ".join(("simulated Landsat 8 and Sentinel-2 (marstfn.simulate)", *series.CREDITS.values())),
         "protocol": protocol,
-        "commit": _commit(),
+        "commit": weights.commit(),
         "metrics": metrics or json.dumps({"ratio_to_additive": float(np.exp(np.mean(np.log(own / free))))}),
         "licence": "MIT",
     }
@@ -176,13 +175,3 @@ def _difference(first: Network, second: Network, held: dict[str, np.ndarray]) ->
     for (_, one), (_, other) in zip(predictions(first, few), predictions(second, few), strict=True):
         largest = max(largest, float((one - other).abs().max()))
     return largest
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
@@ -101,6 +102,18 @@ def save(path: str | Path, model: Network, header: Mapping[str, str] | None = No
     part.chmod(0o644)
     part.replace(path)
     return load(path)
+
+
+def commit() -> str:
+    """The commit of the checkout this runs from; `unknown` for an installed package, whose version says enough."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # an installed copy may lie in somebody else's repository
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _find(path_or_name: str | Path) -> tuple[Path, str]:

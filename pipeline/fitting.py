@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shlex
-import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-import marstfn
 from marstfn import weights as files
 from marstfn.model import build
 from marstfn.train import Progress, TrainConfig, train
@@ -199,7 +197,7 @@ def _header(plan: Plan, found: Mine, config: TrainConfig, steps: int, scored: Ap
         f"{shares} samples, apart in place (a patch between) and in blocks of dates; step {steps} of {config.steps}",
         "metrics": json.dumps(metrics),
         "version": importlib.metadata.version("marstfn"),
-        "commit": _commit(),
+        "commit": files.commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -212,15 +210,3 @@ def _command(course: Course, out: Path) -> str:
     for name, value in span.items():
         words += [name, str(value)] if value is not None else []
     return shlex.join([*words, "--weights", str(out)])
-
-
-def _commit() -> str:
-    """Of the checkout this runs from; `unknown` for an installed package, whose version says enough."""
-    here = Path(marstfn.__file__)
-    git = ["git", "-C", str(here.parent)]
-    try:
-        # an installed copy may lie in somebody else's repository
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
-        return subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
