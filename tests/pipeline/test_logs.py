@@ -1,5 +1,7 @@
 import logging
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -48,20 +50,27 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(tmp_path):
         pass
 
 
-def test_a_cluster_that_silences_its_logs_does_not_silence_ours(tmp_path):
-    from distributed.utils import silence_logging_cmgr
+SILENCED = """
+import logging, sys
+from pathlib import Path
+from distributed.utils import silence_logging_cmgr
+from pipeline import logs
 
-    # other tests of this process may have left their clusters' loggers silent for good
-    nanny = logging.getLogger("distributed.nanny")
-    nanny.setLevel(logging.NOTSET)
-    nanny.disabled = False
-    with logs.to_file(tmp_path / "a.log", "x") as path, silence_logging_cmgr(logging.ERROR):
-        logging.getLogger("pipeline.job").info("still here")
-        logging.getLogger("distributed.nanny").info("not wanted")
-        logging.getLogger("distributed.nanny").warning("worker lost")
-    assert "still here" in path.read_text()
-    assert "worker lost" in path.read_text()
-    assert "not wanted" not in path.read_text()
+with logs.to_file(Path(sys.argv[1]), "x"), silence_logging_cmgr(logging.ERROR):
+    logging.getLogger("pipeline.job").info("still here")
+    logging.getLogger("distributed.nanny").info("not wanted")
+    logging.getLogger("distributed.nanny").warning("worker lost")
+"""
+
+
+def test_a_cluster_that_silences_its_logs_does_not_silence_ours(tmp_path):
+    # a process of its own: loggers are global, and clusters of other tests leave theirs silent for good
+    path = tmp_path / "a.log"
+    subprocess.run([sys.executable, "-c", SILENCED, str(path)], check=True, timeout=120)
+    written = path.read_text()
+    assert "still here" in written
+    assert "worker lost" in written
+    assert "not wanted" not in written
 
 
 def test_records_of_workers_arrive_with_their_tile(tmp_path):
