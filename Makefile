@@ -54,5 +54,5 @@ clean: down  ## remove everything that was made here
 lock: $(STAMP)  ## resolve pyproject.toml again for Python 3.11-3.13; torch and its CUDA packages stay out
 	$(PIP) install 'uv>=0.9'
 	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \
-	  --no-emit-package torch --no-emit-package triton --no-header --quiet --upgrade --output-file requirements.lock
-	sed -i.bak -E '/^(nvidia|cuda|triton)/d' requirements.lock && rm requirements.lock.bak
+	  --no-emit-package torch --no-emit-package triton --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
+	sed -i.bak -E '/^(nvidia|cuda|triton|#)/d' requirements.lock && rm requirements.lock.bak
