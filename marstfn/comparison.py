@@ -1,4 +1,4 @@
-"""Methods on the same scenes: what each makes of them, how long it takes, and why it makes nothing where it does not."""
+"""Methods on the same scenes: what each makes of them, how long it takes, and the reason where it makes nothing."""
 
 from __future__ import annotations
 
