@@ -22,6 +22,7 @@ from flows.commands.jobs import finished
 from flows.expected import keep_in_words
 from flows.session import new_run
 from pipeline import request as requests
+from pipeline.choices import Method
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileFailed
 from pipeline.views import Truth
@@ -55,7 +56,7 @@ def fuse_year(
     catalog: Annotated[str | None, Field(min_length=1)] = None,
     store: Annotated[str | None, Field(min_length=1)] = None,
     weights: str | list[str] | None = None,
-    method: Literal["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None = None,
+    method: Method | None = None,
     scheduler: Annotated[str | None, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+")] = None,
     start: date | None = None,
     end: date | None = None,

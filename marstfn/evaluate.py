@@ -11,11 +11,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn import metrics
+from marstfn import methods, metrics
 from marstfn.bands import BANDS
-from marstfn.baselines import METHODS, REFERENCE, Array, bicubic
-from marstfn.patches import fill_holes, starts
-from marstfn.predict import Predictor, window
+from marstfn.baselines import METHODS, Array, bicubic
+from marstfn.patches import fill_holes
+from marstfn.predict import Predictor
 from marstfn.reference import FILL
 from marstfn.scenes import Scene, hidden, nearest, scene
 from marstfn.simulate import Simulation, Style
@@ -30,11 +30,6 @@ CALIBRATION = range(7_500_000, 7_500_024)
 
 SIDE, BLOCK = 108, 18
 """Sides of a scene and of a bootstrap block (180 m) in 10 m pixels."""
-
-OVERLAP = 12
-
-ALONE = ("copy", "linear")
-"""Methods that are Sentinel-2 and nothing else."""
 
 Method = Callable[[Scene], Array]
 """A scene with its holes -> (6,H,W), NaN where the method has nothing to say; (7,H,W) with uncertainty."""
@@ -67,36 +62,22 @@ def held_back(seeds: Iterable[int] = SEEDS, side: int = SIDE) -> list[Scene]:
 
 
 def network(name: str, *, batch: int = 8, threads: int = 0) -> Method:
-    """A weights file or shipped set as a method over whole scenes: patches of its own side, blended; seven channels
-    where it has uncertainty."""
-    predict = Predictor(load(name), batch=batch, threads=threads)
-
-    def method(view: Scene) -> Array:
-        side = predict.patch
-        rows, cols = (starts(n, side, side - OVERLAP) for n in view.truth.shape[1:])
-        s2 = view.reference.between() if predict.context else view.s2
-        context = view.reference.context() if predict.context else None
-        pan = view.pan if predict.pan else None
-        return window(predict, s2, view.landsat, pan, rows, cols, side, OVERLAP, context)
-
-    return method
+    """A weights file or shipped set as a method over whole scenes; seven channels where it has uncertainty."""
+    return whole(methods.network(Predictor(load(name), batch=batch, threads=threads)))
 
 
 def baselines() -> dict[str, Method]:
-    """The free methods as the pipeline runs them: on inputs whose holes are filled, as the network's are. Those that
-    are Sentinel-2 alone stay empty where there is none."""
+    """Every method that needs no training, over whole scenes."""
+    return {name: whole(methods.free(name)) for name in METHODS}
 
-    def made(name: str) -> Method:
-        def run(view: Scene) -> Array:
-            s2 = view.s2 if REFERENCE[name] == "nearest" else view.reference.between()
-            if name in ALONE:
-                return METHODS[name](s2, view.landsat, None)
-            fine, coarse, _ = fill_holes(s2, view.landsat)
-            return METHODS[name](fine, coarse, None)
 
-        return run
+def whole(method: methods.Method) -> Method:
+    """A method over whole scenes."""
 
-    return {name: made(name) for name in METHODS}
+    def run(view: Scene) -> Array:
+        return method.whole(view.reference, view.landsat, view.pan)
+
+    return run
 
 
 def results(scenes: Iterable[Scene], methods: Mapping[str, Method]) -> dict[str, list[Array]]:

@@ -17,8 +17,7 @@ from marstfn import gate
 from marstfn.bands import BANDS
 from marstfn.dataset import observable
 from marstfn.methods import NETWORK, Method, free, network
-from marstfn.patches import starts
-from marstfn.predict import Predictor, window
+from marstfn.predict import Predictor
 from marstfn.reduced import Trial, reduced, squared_errors
 from marstfn.scenes import Scene, composite, hidden, nearest, scene, sentinel2
 from marstfn.simulate import Acquisition, Simulation, Style
@@ -26,7 +25,6 @@ from marstfn.weights import load
 
 SEEDS = range(8_000_000, 8_000_020)
 """Of no training and no other evaluation."""
-OVERLAP = 12
 TIE = 2e-4
 """Differences of RMSE at 10 m below this are ties."""
 
@@ -145,13 +143,14 @@ def case(seed: int, methods: Mapping[str, Method], patch: int, **size: int) -> C
         pixels += int(scored.sum())
         truths = np.stack([observable(view.truth), view.truth])[:, :, scored]
         for name in gate.NAMES:
-            off = _whole(view, methods[name], patch)[:, scored] - truths
+            made = methods[name].whole(view.reference, view.landsat, view.pan)[: len(BANDS), scored]
+            off = made - truths
             sums[name] += np.square(off, dtype=np.float64).mean(1).sum(1)
     quarter = {date: gate.QUARTERS[0] for _, date in views}
     decision = gate.verdicts(found[False], quarter, found[True])[0]
     if decision.decided is None or not pixels:
         return None
-    unchecked = gate.verdicts(found[False], quarter)[0].method
+    unchecked = (*decision.decided.ahead, NETWORK)[0]
     fine, exact = ({name: float(np.sqrt(total[k] / pixels)) for name, total in sums.items()} for k in range(2))
     return Case(seed, decision.dates, decision, unchecked, fine, exact)
 
@@ -217,15 +216,6 @@ def main(arguments: list[str] | None = None) -> None:
     for truth, some in truths.items():
         text = ", ".join(f"{name} {value:.4f}" for name, value in shares(some).items())
         sys.stdout.write(f"\nTruth at 10 m: {truth}\n\n{markdown(some)}\n\n{text}\n")
-
-
-def _whole(view: Scene, method: Method, patch: int) -> np.ndarray:
-    """(6,H,W) at 10 m, from blended patches."""
-    rows, cols = (starts(n, patch, patch - OVERLAP) for n in view.truth.shape[1:])
-    context = view.reference.context() if method.context else None
-    s2 = method.reference(view.reference)
-    made = window(method.predict, s2, view.landsat, view.pan, rows, cols, patch, OVERLAP, context)
-    return made[: len(BANDS)]
 
 
 if __name__ == "__main__":

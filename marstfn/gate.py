@@ -59,6 +59,12 @@ class Half:
     rmse: Mapping[str, float]
     against: Mapping[str, Interval]
 
+    @property
+    def ahead(self) -> list[str]:
+        """Rivals that beat the network beyond chance, the best first."""
+        names = [name for name, interval in self.against.items() if interval.high < 0]
+        return sorted(names, key=lambda name: self.rmse[name])
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -122,7 +128,7 @@ def _verdict(
         return Verdict(season, otherwise.method, f"too little to judge by: {what}", dates)
     judged = [_half(part, LEAST_NEAR, 1) for part in _dealt(near, deciding)]
     judge = (judged[0], judged[1]) if judged[0] is not None else otherwise.near
-    ahead = [name for name, interval in first.against.items() if interval.high < 0]
+    ahead = first.ahead
     confirmed = [name for name in ahead if judge[0] is not None and judge[0].against[name].estimate < 0]
     if not confirmed:
         reason = "no free method beyond chance"
@@ -131,8 +137,7 @@ def _verdict(
         elif ahead:
             reason = "Sentinel-2 of neighbouring days has the network ahead"
         return Verdict(season, NETWORK, reason, dates, first, second, judge)
-    method = min(confirmed, key=lambda name: first.rmse[name])
-    return Verdict(season, method, "ahead of the network beyond chance", dates, first, second, judge)
+    return Verdict(season, confirmed[0], "ahead of the network beyond chance", dates, first, second, judge)
 
 
 def _dealt(found: Sequence[Cell], deciding: set[str]) -> tuple[list[Cell], list[Cell]]:

@@ -103,17 +103,21 @@ def window(
     patch: int,
     overlap: int,
     context: Array | None = None,
+    *,
+    holes: bool = False,
 ) -> Array:
     """s2 (6,H,W), landsat (6,H/3,W/3), pan (1,2H/3,2W/3) or None, context (8,H,W) or None -> (6,H,W), or as many
     channels as `predict` gives, from patches at `rows` x `cols`.
 
-    Offsets are 10 m pixels of this window, multiples of 6. Holes (NaN) are filled patch by patch, so that two windows
-    which share a patch compute the same values in it, bit for bit. Pixels under no patch are NaN.
+    Offsets are 10 m pixels of this window, multiples of 6. Holes (NaN) are filled patch by patch, unless `holes` are
+    wanted, so that two windows which share a patch compute the same values in it, bit for bit. Pixels under no patch
+    are NaN.
     """
     if not rows or not cols:
         return np.full(s2.shape, np.nan, np.float32)
+    filled = _as_they_are if holes else fill_holes
     cut = [
-        fill_holes(
+        filled(
             s2[:, r : r + patch, c : c + patch],
             landsat[:, r // 3 : (r + patch) // 3, c // 3 : (c + patch) // 3],
             None if pan is None else pan[:, r * 2 // 3 : (r + patch) * 2 // 3, c * 2 // 3 : (c + patch) * 2 // 3],
@@ -137,3 +141,7 @@ def window(
     with np.errstate(invalid="ignore"):
         out: Array = np.where(norm > 0, total / norm, np.nan).astype(np.float32)
     return out
+
+
+def _as_they_are(s2: Array, landsat: Array, pan: Array | None) -> tuple[Array, Array, Array | None]:
+    return s2, landsat, pan

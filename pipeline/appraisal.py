@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn import metrics
-from marstfn.baselines import METHODS, REFERENCE
+from marstfn.baselines import LOCAL, METHODS
 from marstfn.dataset import SCALE, read
 from marstfn.methods import NETWORK
 from marstfn.predict import Predictor
@@ -76,7 +76,7 @@ class Appraisal:
 
 
 def appraise(weights: Weights, folder: Path, *, device: str = "cpu", batch: int = 4) -> Appraisal:
-    """Score the weights and every free method on the samples in `folder`, over the same scored pixels.
+    """Score the weights and every method of local windows on the samples in `folder`, over the same scored pixels.
 
     Samples of one Landsat day share its weather and its errors: days are drawn first, and samples within them.
     """
@@ -124,5 +124,9 @@ def _predictions(predictor: Predictor, one: Mapping[str, Array]) -> list[tuple[s
     reference = one["between"] if predictor.context else one["nearest"]
     inputs = (reference, one["landsat"], one["pan"], one["context"])
     network = predictor(*(array[None] for array in inputs))[0, : len(one["truth"])]
-    free = [(name, method(one[REFERENCE[name]], one["landsat"], one["pan"])) for name, method in METHODS.items()]
+    free = [
+        (name, method.function(one[method.kind], one["landsat"], one["pan"]))
+        for name, method in METHODS.items()
+        if method.side == LOCAL
+    ]
     return [(NETWORK, network), *free]

@@ -18,11 +18,20 @@ SCALE = 1e-4
 """Reflectance of one stored unit."""
 NOTHING, CLEAR, MASKED = 0, 1, 2
 """Values of `clear` in the inputs."""
-OBSERVED, FUSED_PIXEL, UPSAMPLED, HIDDEN, FUSED_FREELY, IN_TIME = 1, 2, 3, 4, 5, 6
+OBSERVED, FUSED_PIXEL, UPSAMPLED, HIDDEN, FUSED_FREELY, IN_TIME, CLASSICAL = 1, 2, 3, 4, 5, 6, 7
 """Values of `quality` in the fused cube besides NOTHING: what a pixel is, and by which family of methods."""
-QUALITY = ("nothing", "observed", "fused", "landsat_upsampled", "masked", "fused_additive", "sentinel2_in_time")
+QUALITY = (
+    "nothing",
+    "observed",
+    "fused",
+    "landsat_upsampled",
+    "masked",
+    "fused_additive",
+    "sentinel2_in_time",
+    "fused_classical",
+)
 """What the values mean, from 0."""
-FUSED_PIXELS = (FUSED_PIXEL, FUSED_FREELY, IN_TIME)
+FUSED_PIXELS = (FUSED_PIXEL, FUSED_FREELY, IN_TIME, CLASSICAL)
 """Pixels of a Landsat date that a Sentinel-2 reference went into."""
 SIMULATED = "with simulated scenes: no record of the ground"
 """Stands where real data are credited to those who gave them."""
@@ -30,6 +39,10 @@ FLAG: Mapping[str, int] = {
     "network": FUSED_PIXEL,
     "additive": FUSED_FREELY,
     "additive-linear": FUSED_FREELY,
+    "sen2like": FUSED_FREELY,
+    "fsdaf": CLASSICAL,
+    "starfm-si": CLASSICAL,
+    "atprk": CLASSICAL,
     "linear": IN_TIME,
     "copy": IN_TIME,
     "bicubic": UPSAMPLED,

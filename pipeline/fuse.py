@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import degrade
 from marstfn.methods import NETWORK, Method
+from marstfn.patches import fill_holes
 from marstfn.predict import Predict, window
 from pipeline import cube, ledger, uncertainty
 from pipeline.cluster import require_gpu
@@ -252,12 +253,19 @@ class _Work:
             # a pixel of the result lies in no patch but needed ones, so the others may stay as they are
             # without a reference a pixel stays what the hole was filled with: Landsat, enlarged
             more = [] if method.interval is None else [np.zeros_like(fine[:, :1])]
-            made = np.concatenate([fine, *more], axis=1)
+            made = np.concatenate([_filled(fine, coarse) if method.holes else fine, *more], axis=1)
             some = (None if a is None else a[needed] for a in (sharp, around))
             predicted = method.predict(fine[needed], coarse[needed], *some)
             made[needed] = np.where(holes[needed, None], made[needed], predicted)
             return made
 
         overlap = patch - self.plan.options.stride
-        made = window(sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap, context)
+        made = window(
+            sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap, context, holes=method.holes
+        )
         return made[:, :height, :width]
+
+
+def _filled(fine: Array, coarse: Array) -> Array:
+    """Patches (n,6,p,p) whose holes hold Landsat (n,6,p/3,p/3), enlarged."""
+    return np.stack([fill_holes(a, b)[0] for a, b in zip(fine, coarse, strict=True)])

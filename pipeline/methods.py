@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from marstfn import weights as weight_files
+from marstfn.baselines import LOCAL, METHODS
 from marstfn.methods import NETWORK, Method, free, network
 from marstfn.predict import Predictor
 from pipeline.errors import WeightsError
 from pipeline.plan import Plan, WeightsRef
 
-BASELINE_PATCH = 60
-"""Side of the window of methods without weights: they run patch by patch like the network, so that no tile shows."""
-
 
 def patch_side(plan: Plan) -> int:
-    """Side of the model window in 10 m pixels."""
-    return plan.weights[0].patch if plan.weights else BASELINE_PATCH
+    """Side of the model window in 10 m pixels: of the weights, else of the method, which runs patch by patch like the
+    network, so that no tile shows."""
+    return plan.weights[0].patch if plan.weights else window_side(plan.options.method)
+
+
+def window_side(method: str) -> int:
+    """Side of the windows of a method without weights."""
+    return METHODS[method].side if method in METHODS else LOCAL
 
 
 _loading = threading.Lock()
@@ -31,7 +35,8 @@ def methods(plan: Plan, name: str) -> Mapping[bool, Method]:
     Raises WeightsError where a weights file is gone or no longer the one of the plan.
     """
     if name != NETWORK:
-        return {False: free(name)}
+        chosen = free(name)
+        return {False: chosen, True: chosen} if chosen.pan else {False: chosen}
     return {ref.pan: network(_predictor(ref, plan)) for ref in plan.weights}
 
 

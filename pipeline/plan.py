@@ -11,13 +11,13 @@ from typing import Any, Literal
 from odc.geo.geom import Geometry
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.choices import Method as Method
 from pipeline.grid import Grid, Tile
 
 FORMAT = "2"
 """Version of the plan and of the cube it leads to; checked on open and on resume."""
 
 SensorName = Literal["sentinel2", "landsat8"]
-Method = Literal["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"]
 
 
 class Frozen(BaseModel):

@@ -17,6 +17,7 @@ from pipeline.aoi import AOI
 from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, silent
 from pipeline.grid import CELL, Grid
+from pipeline.methods import window_side
 from pipeline.outlook import outlook, worker_mb
 from pipeline.outlook import summary as summary
 from pipeline.plan import FORMAT, Options, Plan, WeightsRef
@@ -205,7 +206,7 @@ def _offered(request: Request) -> tuple[WeightsRef, ...]:
 
 def _check_memory(grid: Grid, options: Options, offered: tuple[WeightsRef, ...]) -> None:
     """Refuse tiles that no ordinary worker can hold, before a worker dies of them."""
-    patch = max((w.patch for w in offered), default=60)
+    patch = max((w.patch for w in offered), default=window_side(options.method))
     context = any(w.context for w in offered)
     expected = worker_mb(grid, options.time_shard, options.batch, patch, context)
     if expected > MAX_WORKER_MB:
@@ -222,7 +223,7 @@ def _check_memory(grid: Grid, options: Options, offered: tuple[WeightsRef, ...])
 
 
 def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
-    patch = min((ref.patch for ref in offered), default=60)
+    patch = min((ref.patch for ref in offered), default=window_side(request.method))
     stride = request.stride or max(6, patch * 4 // 5 // 6 * 6)
     if stride > patch:
         raise PlanError(f"stride {stride} px is more than the patch side {patch} px: gaps would remain; choose less")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from flows.session import Talk, new_run, out, talking
+from pipeline.choices import Method
 
 if TYPE_CHECKING:
     from pipeline.job import Summary
@@ -44,7 +45,7 @@ class Choices:
         Parameter(group=INPUT, help="Leave out items that report more cloud, in percent of the whole item."),
     ] = None
     method: Annotated[
-        Literal["auto", "network", "additive", "additive-linear", "linear", "bicubic", "copy"] | None,
+        Method | None,
         Parameter(
             group=METHOD,
             help="auto (default) is network (MARSTFN) but where a free method is ahead on this very land; "

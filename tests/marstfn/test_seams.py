@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marstfn.evaluate import OVERLAP, held_back
+from marstfn.evaluate import held_back
+from marstfn.methods import OVERLAP
 from marstfn.patches import covering, starts
 from marstfn.predict import Predictor, window
 from marstfn.scenes import Scene
