@@ -12,6 +12,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from distributed import Client
+
 from pipeline import cluster, job, logs, settings
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
@@ -51,6 +53,28 @@ def work(
     simulated run. Raises MarstfnError in words; finished tiles stay.
     """
     began = time.monotonic()
+    with begun(lambda ear: job.prepare(request, ear), run, listener, log_file=log_file, step=step) as (made, hear):
+        with connected(request.scheduler, made.plan.options.device, hear) as client:
+            step("ingest", lambda: job.ingest(made, client, hear))
+            step("harmonise", lambda: job.harmonise(made, client, hear))
+            if made.plan.options.method == "auto":
+                step("gate", lambda: job.gate(made, client, hear))
+            step("fuse", lambda: job.fuse(made, client, hear))
+        summary: Summary = step("finish", lambda: job.finish(made, hear, truth=truth, began=began))
+    return summary
+
+
+@contextmanager
+def begun(
+    prepare: Callable[[Listener], Job],
+    run: str,
+    listener: Listener,
+    *,
+    log_file: Path | None = None,
+    step: Step = plainly,
+) -> Iterator[tuple[Job, Listener]]:
+    """The job that `prepare` plans or finds, its store held for this run alone, and a listener that writes down in the
+    log of `run` (default: `logs/RUN.log` in the store) what it passes on to `listener`."""
 
     def hear(event: Event) -> None:
         write_down(event)
@@ -59,7 +83,7 @@ def work(
     with ExitStack() as stack:
         if log_file is not None:
             stack.enter_context(logs.to_file(log_file, run))
-        made = step("plan", lambda: prepared(lambda ear: job.prepare(request, ear), hear))
+        made = step("plan", lambda: prepared(prepare, hear))
         stack.enter_context(job.alone(made.store))
         path = log_file or log_path(made.store, run)
         if log_file is None:
@@ -67,21 +91,19 @@ def work(
         hear(Note("log", str(path)))
         log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
         with endings():
-            with ExitStack() as started:
-                connected = cluster.connect(
-                    request.scheduler, device=made.plan.options.device, defaults=settings.load()
-                )
-                with interrupts_held():
-                    client = started.enter_context(connected)
-                logs.forward(client)
-                hear(Note("dashboard", client.dashboard_link))
-                step("ingest", lambda: job.ingest(made, client, hear))
-                step("harmonise", lambda: job.harmonise(made, client, hear))
-                if made.plan.options.method == "auto":
-                    step("gate", lambda: job.gate(made, client, hear))
-                step("fuse", lambda: job.fuse(made, client, hear))
-            summary: Summary = step("finish", lambda: job.finish(made, hear, truth=truth, began=began))
-    return summary
+            yield made, hear
+
+
+@contextmanager
+def connected(scheduler: str | None, device: str, hear: Listener) -> Iterator[Client]:
+    """A client of the scheduler at an address, or of a cluster on this machine that ends with the context."""
+    with ExitStack() as stack:
+        started = cluster.connect(scheduler, device=device, defaults=settings.load())
+        with interrupts_held():
+            client = stack.enter_context(started)
+        logs.forward(client)
+        hear(Note("dashboard", client.dashboard_link))
+        yield client
 
 
 @contextmanager
