@@ -57,11 +57,19 @@ def to_file(path: Path, run: str, level: int = logging.INFO) -> Iterator[Path]:
             logger.setLevel(level)
     # the cluster's own complaints (lost workers, memory) explain many a failed tile
     cluster, relay = logging.getLogger("distributed"), _Relay(handler)
+    quiet, others = cluster.level, {other: other.level for other in cluster.handlers}
+    # a terminal that is to stay quiet silences the logger itself: its handlers do as well, and leave the file its own
+    for other, least in others.items():
+        other.setLevel(max(least, quiet))
+    cluster.setLevel(min(quiet or logging.WARNING, logging.WARNING))
     cluster.addHandler(relay)
     try:
         yield path
     finally:
         cluster.removeHandler(relay)
+        cluster.setLevel(quiet)
+        for other, least in others.items():
+            other.setLevel(least)
         for logger, old in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(old)

@@ -53,9 +53,12 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(tmp_path):
 SILENCED = """
 import logging, sys
 from pathlib import Path
+import distributed
 from distributed.utils import silence_logging_cmgr
+from flows.console import quieten
 from pipeline import logs
 
+quieten(0)  # as every command does that is not asked to say more
 with logs.to_file(Path(sys.argv[1]), "x"), silence_logging_cmgr(logging.ERROR):
     logging.getLogger("pipeline.job").info("still here")
     logging.getLogger("distributed.nanny").info("not wanted")
@@ -66,7 +69,10 @@ with logs.to_file(Path(sys.argv[1]), "x"), silence_logging_cmgr(logging.ERROR):
 def test_a_cluster_that_silences_its_logs_does_not_silence_ours(tmp_path):
     # a process of its own: loggers are global, and clusters of other tests leave theirs silent for good
     path = tmp_path / "a.log"
-    subprocess.run([sys.executable, "-c", SILENCED, str(path)], check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", SILENCED, str(path)], check=True, timeout=120, capture_output=True, text=True
+    )
+    assert done.stdout + done.stderr == ""
     written = path.read_text()
     assert "still here" in written
     assert "worker lost" in written
