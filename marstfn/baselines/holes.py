@@ -41,7 +41,7 @@ def closed(coarse: Array) -> tuple[Array, NDArray[np.bool_]]:
 def enlarged(coarse: Array) -> Array:
     """(b,h,w) at 30 m -> (b,3h,3w) float32, bicubic; NaN under holes and nowhere else."""
     filled, hole = closed(coarse)
-    out = upsample(filled)
+    out = upsample(np.require(filled, requirements="W"))  # torch warns of arrays it must not write to
     if hole.any():
         out[:, np.repeat(np.repeat(hole, 3, 0), 3, 1)] = np.nan
     return out

@@ -17,8 +17,11 @@ What the paper leaves open, and what is done here:
   also where the centre changed, and predict too little of the change.
 * `temporal` leaves T out of the weights: the paper has it, the authors' program leaves it out where there is one pair
   only, which is the case here. It stays in the filter.
-* `both`: the paper asks candidates to pass both filters, the authors' program accepts those that pass either.
-* 4 classes as in the paper's tests; the spread is that of the image, as in the authors' program, or of the window.
+* `strict` asks candidates to pass both filters, as the paper's text has it. The authors' program accepts those that
+  pass either, and so does the default: where a mixed coarse pixel changed by half as much as a pure one, the strict
+  filter rejects every pure pixel of the kind that changed, and the paper's own simulated scenes come out wrong.
+* 4 classes as in the paper's tests. The standard deviation is by default the window's, as some later programs have
+  it, not the image's: the image is whatever tile is at hand, and neighbouring tiles would judge likeness differently.
 * One pair of uncertainties for all bands, 0.005 as the authors' program has it; sequences give each band its own, such
   as the paper's 0.002 in the visible and 0.005 in the near infrared.
 * The window of 31 px is 310 m: ten Landsat pixels, as the paper's 1500 m are three of MODIS. A is half the window.
@@ -61,8 +64,8 @@ def starfm(
     classes: float = 4,
     weights: Literal["log", "product"] = "log",
     temporal: bool = True,
-    both: bool = True,
-    spread: Literal["image", "window"] = "image",
+    strict: bool = False,
+    spread: Literal["image", "window"] = "window",
     fine_uncertainty: float | Sequence[float] = 0.005,
     coarse_uncertainty: float | Sequence[float] = 0.005,
     distance: float | None = None,
@@ -80,6 +83,8 @@ def starfm(
     reach = _reach(window, distance)
     if not (classes > 0 and scale > 0):
         raise ValueError(f"{classes} classes and a scale of {scale}: both must be above 0")
+    if weights not in ("log", "product") or spread not in ("image", "window"):
+        raise ValueError(f"weights {weights!r} are not log or product, or spread {spread!r} is not image or window")
     sigma_f, sigma_c = (
         _per_band(name, value, len(fine))
         for name, value in (("fine", fine_uncertainty), ("coarse", coarse_uncertainty))
@@ -112,7 +117,7 @@ def starfm(
             ]
             tolerance = float(np.hypot(sigma_f[band], sigma_c[band])), float(np.sqrt(2) * sigma_c[band])
             made = np.empty_like(base)
-            given = (*around, slack, nearness, *tolerance, both)
+            given = (*around, slack, nearness, *tolerance, strict)
 
             def block(first: int, given: tuple[Any, ...] = given, made: Grid = made) -> None:
                 _block(*given, first, min(first + ROWS, len(made)), made)  # type: ignore[call-arg]
@@ -188,7 +193,7 @@ def _block(
     nearness: Grid,
     sigma_s: float,
     sigma_t: float,
-    both: bool,
+    strict: bool,
     first: int,
     last: int,
     out: Grid,
@@ -206,7 +211,7 @@ def _block(
                     like = abs(base[y + i, x + j] - centre) <= tolerance
                     s, t = spectral[y + i, x + j] < most_s, passed[y + i, x + j] < most_t
                     # no branches: every pixel of the window is summed, most with a weight of 0
-                    w = nearness[i, j] * weight[y + i, x + j] if like & ((s & t) | ((not both) & (s | t))) else 0.0
+                    w = nearness[i, j] * weight[y + i, x + j] if like & ((s & t) | ((not strict) & (s | t))) else 0.0
                     total += w
                     summed += w * value[y + i, x + j]
             out[y, x] = summed / total if total > 0 else value[y + half, x + half]
