@@ -3,28 +3,29 @@
 Gao, Masek, Schwaller & Hall 2006, IEEE TGRS 44:2207-2218, with one pair (F1, C1) of the reference date and the coarse
 image C2 of the target date; C1 and C2 are enlarged to the fine grid, and every band is treated by itself.
 
-* The prediction (their eq. 7): F2(0) = sum_k W_k V_k over the pixels k of a window around pixel 0, V = F1 + C2 - C1.
-* Differences: spectral S = |F1 - C1| (eq. 8), temporal T = |C2 - C1| (eq. 9), distance D = 1 + d / A (eq. 10, 12).
+* The prediction: F2(0) = sum_k W_k V_k over the pixels k of a window around pixel 0, with V = F1 + C2 - C1.
+* Differences: spectral S = |F1 - C1|, temporal T = |C2 - C1|, distance D = 1 + d / A.
 * Candidates are pixels like the centre, |F1(k) - F1(0)| <= 2 std(F1) / m for m classes, that tell no less than the
-  centre does: S_k < S_0 + sigma_s and T_k < T_0 + sigma_t (eq. 15, 16), with sigma_s = sqrt(s_F^2 + s_C^2) and
+  centre does: S_k < S_0 + sigma_s (eq. 15) and T_k < T_0 + sigma_t (eq. 16), with sigma_s = sqrt(s_F^2 + s_C^2) and
   sigma_t = sqrt(2) s_C from the uncertainties s_F and s_C of the two sensors' reflectance.
-* Weights: W_k = (1 / C_k) / sum(1 / C), C = S T D, or with logarithms ln(S B + 2) ln(T B + 2) D (eq. 11, 13).
+* Weights: W_k = (1 / C_k) / sum(1 / C), C = S T D (eq. 10), or with logarithms ln(S B + 2) ln(T B + 2) D (eq. 11).
 
-What the paper leaves open, and what is done here:
+The formulas are the paper's as later programs and papers cite them. What it leaves open, and what is done here:
 * S or T of 0 would take all weight: 1 / B is added to both, as the paper's authors do in their program (one digital
-  number), and 2 in place of the printed 1 within the logarithms, of which ln(1) is 0 again.
+  number), and within the logarithms 2, where 1 would give ln(1) = 0 again.
 * Logarithmic weights are the default. Plain products give pixels that did not change (T near 0) most of the weight,
   also where the centre changed, and predict too little of the change.
-* `temporal` leaves T out of the weights: the paper has it, the authors' program leaves it out where there is one pair
-  only, which is the case here. It stays in the filter.
+* `temporal` puts T into the weights, as the paper does; the authors' program leaves it out where there is one pair
+  only, as here. T is in the filter in either case.
 * `strict` asks candidates to pass both filters, as the paper's text has it. The authors' program accepts those that
   pass either, and so does the default: where a mixed coarse pixel changed by half as much as a pure one, the strict
   filter rejects every pure pixel of the kind that changed, and the paper's own simulated scenes come out wrong.
-* 4 classes as in the paper's tests. The standard deviation is by default the window's, as some later programs have
-  it, not the image's: the image is whatever tile is at hand, and neighbouring tiles would judge likeness differently.
-* One pair of uncertainties for all bands, 0.005 as the authors' program has it; sequences give each band its own, such
-  as the paper's 0.002 in the visible and 0.005 in the near infrared.
-* The window of 31 px is 310 m: ten Landsat pixels, as the paper's 1500 m are three of MODIS. A is half the window.
+* 4 classes, as is usual (the authors' program had 40 as its default). The standard deviation is by default the
+  window's, as some later programs have it, not the image's as in the authors': the image is whatever tile is at hand,
+  and neighbouring tiles would judge likeness differently. A pixel then depends on nothing beyond 24 px.
+* One uncertainty for all bands, 0.005 as the authors' program has it; a sequence gives each band its own, such as the
+  0.002 in the visible and 0.005 in the near infrared that are quoted from the paper.
+* The window of 31 px is 310 m, ten Landsat pixels; the paper's 1500 m are three of MODIS. A is half the window.
 * Where nothing passes (only with uncertainties of 0, since the centre is a candidate of its own) V of the centre
   stands. Pixels with a hole in any image are no candidates, and windows end at the image's edge.
 """
@@ -73,7 +74,7 @@ def starfm(
     threads: int = 0,
 ) -> Array:
     """(b,H,W) reflectance of the target date, float32, from F1 `s2` (b,H,W), C2 `landsat` (b,H/3,W/3) and C1
-    `coarse_then` (b,H/3,W/3), a real coarse image of s2's own date; pan is not used (Gao et al. 2006, eq. 7-16).
+    `coarse_then` (b,H/3,W/3), a real coarse image of s2's own date; pan is not used (Gao et al. 2006).
 
     `window` is odd, in px; `distance` is A in px, half the window by default; `scale` is B, 1e4 for reflectance. NaN
     where any of the three has a hole. Raises ValueError on inputs as `checked` does and on parameters out of range.

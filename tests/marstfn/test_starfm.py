@@ -22,7 +22,7 @@ from marstfn.baselines.starfm import starfm
 seeds = st.integers(0, 2**32 - 1)
 
 PROGRAM: dict[str, Any] = {"window": 51, "weights": "product", "temporal": False, "spread": "image"}
-"""How the paper's authors ran their program on one pair: 1500 m of 30 m pixels, T left out of the weights."""
+"""As the authors' program treats one pair: 1500 m of 30 m pixels, products, T left out of the weights."""
 
 
 def pair(seed: int, side: int = 30, bands: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
