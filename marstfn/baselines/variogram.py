@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 SHORTEST, LONGEST = 0.1, 30.0
 """Ends of the search for the range: in coarse pixels, and in lengths of the last lag."""
