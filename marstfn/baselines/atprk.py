@@ -32,8 +32,9 @@ Where the papers are silent:
 * Pan goes from 15 to 10 m by bicubic interpolation and through the same response as any covariate. It nearly is a sum
   of visible bands of another day, and least squares then take the small differences at 30 m between large opposed
   terms, which do not hold at 10 m. So with pan the coefficients are shrunk (ridge regression, the penalty `ridge`
-  times the number of cells on squares of standardised coefficients), by RIDGE if nothing else is asked for. Pixels
-  near a hole in pan are those of the run without it.
+  times the number of cells on squares of standardised coefficients), by RIDGE if nothing else is asked for: of 0 to 3,
+  the least error on 10 simulated scenes lay at 0.1 to 0.2 (RMSE 0.0216; 0.0236 at 0, 0.0219 without pan, 0.0215 without
+  pan and the same ridge). Pixels near a hole in pan are those of the run without it.
 """
 
 from __future__ import annotations
@@ -148,8 +149,9 @@ def coefficients(x: Floats, z: Floats, weight: Floats, ridge: float = 0.0) -> Fl
         # einsum, as the order of its sums does not depend on how many threads there are
         products = np.einsum("in,jn->ij", standard * share, standard)
         with_bands = np.einsum("in,bn->ib", standard * share, z - level[:, None])
-        solved = np.linalg.lstsq(products + ridge * np.eye(len(products)), with_bands, rcond=1e-10)[0]
-        out[:, 1:][:, varied] = (solved / spread[varied, None]).T
+        for band, wanted in enumerate(with_bands.T):
+            solved = np.linalg.lstsq(products + ridge * np.eye(len(products)), wanted, rcond=1e-10)[0]
+            out[band, 1:][varied] = solved / spread[varied]
     out[:, 0] = level - (out[:, 1:] * middle).sum(1)
     return out
 
@@ -195,6 +197,8 @@ def _fused(
     """ATPRK with these covariates, NaN where they or Landsat are NaN; with `spare` None if their cells are too few."""
     known = np.asarray(np.isfinite(covariates).all(axis=0))
     whole = np.where(known, covariates, np.float32(0))
+    # sums in an order that the bands' own does not change: the same bits whatever that is
+    whole = whole[np.argsort(whole.mean((1, 2)), kind="stable")]
     share = down(known[None].astype(np.float32), taps)[0]
     coarse = down(whole, taps) / np.where(share > 0, share, 1)
     seen = np.isfinite(wanted[0])
