@@ -22,8 +22,7 @@ Decided here, where the paper is silent or speaks of other sensors:
   The equations are solved for the departure from the sample's mean change, by the shortest solution. With enough cells
   that is the same; where classes cannot be told apart, or one has no cell, they change as the sample does, not by 0.
 * 4: each fine pixel by the spline through the 7 x 7 cells around its own, at the edge through the outermost 7 x 7.
-* 5: HI in a window as wide as a coarse pixel, 3 x 3. W cannot exceed 9 with nine pixels in a cell, so the paper's
-  limit of 10 only acts when set lower.
+* 5: HI in a window as wide as a coarse pixel, 3 x 3. Of nine pixels none has W above 9: the limit acts when set lower.
 * The valid range is -0.1 to 1.6 and not 0 to 1: real reflectance falls below 0 over dark water and shadow and exceeds 1
   over snow and glint. These are the lowest value Sentinel-2's products can hold and the highest Landsat's can.
 * Holes: C1 is the mean of the pixels known; cells known in part are no samples while there are whole ones; a Landsat
@@ -85,11 +84,10 @@ def fsdaf(
     Zhu et al. 2016.
     """
     fine, coarse, _ = checked(s2, landsat, pan)
-    for name, number in (("classes", classes), ("window", window), ("similar", similar), ("pure", pure)):
-        if number < 1:
-            raise ValueError(f"{name} of {number}; give 1 or more")
-    if homogeneity < 0 or threads < 0 or heaviest <= 0 or valid[0] >= valid[1]:
-        raise ValueError(f"{homogeneity=}, {threads=}, {heaviest=}, {valid=}: out of range; see fsdaf's defaults")
+    if min(classes, window, similar, pure) < 1:
+        raise ValueError(f"{classes=}, {window=}, {similar=}, {pure=}: one is below 1; leave it out for its default")
+    if min(homogeneity, threads) < 0 or heaviest <= 0 or valid[0] >= valid[1]:
+        raise ValueError(f"{homogeneity=}, {threads=}, {heaviest=}, {valid=}: out of range; see the defaults")
     if not 0 <= quantiles[0] <= 0.5 <= quantiles[1] <= 1:
         raise ValueError(f"quantiles {quantiles} do not enclose the median; give for instance (0.25, 0.75)")
     hole = unknown(fine, coarse)
@@ -120,10 +118,7 @@ def fsdaf(
 
 
 def classified(fine: Array, classes: int) -> NDArray[np.int64]:
-    """(b,H,W) -> (H,W) classes from 0 to at most `classes` - 1, -1 where a band is NaN: k-means of standardised bands.
-
-    Fewer where the image holds fewer different pixels. The same image gives the same classes.
-    """
+    """(b,H,W) -> (H,W) classes, -1 where a band is NaN; fewer than `classes` where fewer pixels differ. Step 1."""
     known = np.isfinite(fine).all(0)
     labels = np.full(known.shape, -1, np.int64)
     pixels = fine[:, known].T.astype(np.float64)
@@ -147,7 +142,8 @@ def shares(labels: NDArray[np.int64]) -> Real:
     height, width = (n // RATIO for n in labels.shape)
     cells = labels.reshape(height, RATIO, width, RATIO)
     counts = np.stack([(cells == c).sum((1, 3)) for c in range(labels.max() + 1)])
-    return np.asarray(counts / np.maximum(counts.sum(0), 1), np.float64)
+    out: Real = counts / np.maximum(counts.sum(0), 1)
+    return out
 
 
 def class_change(
@@ -217,12 +213,11 @@ def homogeneous(labels: NDArray[np.int64], half: int = 1) -> Real:
     class; NaN where the pixel has none."""
     height, width = labels.shape
     padded = np.pad(labels, half, constant_values=-1)
-    same, known = np.zeros(labels.shape, np.int64), np.zeros(labels.shape, np.int64)
-    for dy in range(2 * half + 1):
-        for dx in range(2 * half + 1):
-            other = padded[dy : dy + height, dx : dx + width]
-            same += other == labels
-            known += other >= 0
+    same, known = np.zeros((2, height, width), np.int64)
+    for dy, dx in np.ndindex(2 * half + 1, 2 * half + 1):
+        other = padded[dy : dy + height, dx : dx + width]
+        same += other == labels
+        known += other >= 0
     return np.where(labels >= 0, same / np.maximum(known, 1), np.nan)
 
 
@@ -231,8 +226,7 @@ def distributed(rest: Real, spatial: Real, temporal: Real, alike: Real, heaviest
     whole = spread(rest)
     error = spatial - temporal
     error = np.where(np.sign(error) == np.sign(whole), np.abs(error), 0)
-    weight = error * alike + np.abs(whole) * (1 - alike) + 1e-9
-    weight = np.where(np.isnan(temporal), np.nan, weight)
+    weight = np.where(np.isnan(temporal), np.nan, error * alike + np.abs(whole) * (1 - alike) + 1e-9)
     weight = weight / spread(cell_mean(weight))
     weight = np.where(weight > heaviest, 1, weight)
     return np.asarray(weight / spread(cell_mean(weight)) * whole, np.float64)
