@@ -6,34 +6,67 @@
 | `flanders:DATA` | real Landsat 8 and Sentinel-2 of the same or a neighbouring day, by days shut out |
 | `india:DATA` | real Landsat 8 with pan, at reduced resolution |
 | `kranj:DATA` | real Landsat and MODIS, with MODIS of the reference's day |
+| `FOLDER` | GeoTIFFs by date (`pipeline.layout`), by the protocol of `rules` |
+| `FILE.npz` | one case out of arrays (`pipeline.arrays`) |
+| `STORE` | windows of a year whose inputs are read and harmonised, by `draw` |
 
 DATA is the folder that holds these sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from marstfn import flanders, situations
 from marstfn.comparison import Case
-from pipeline import india, kranj
+from pipeline import arrays, folder, india, kranj, yearly
 from pipeline.errors import AssetError
+from pipeline.folder import Rules
+from pipeline.store import PLAN, Store
+from pipeline.yearly import Draw
 
 SIMULATED = "simulated"
 WINDOWS = (1, 10, 30)
 """Flanders: days around the date in which no reference may lie (1: only the day itself)."""
 
 
-def cases(source: str) -> list[Case]:
-    """The cases of a source. Raises AssetError where it cannot be read or is none, saying what can be given."""
+def cases(
+    source: str, *, side: int = situations.SIDE, rules: Rules | None = None, draw: Draw | None = None
+) -> list[Case]:
+    """The cases of a source, all in memory; `each` has them one by one."""
+    return list(each(source, side=side, rules=rules, draw=draw))
+
+
+def each(
+    source: str, *, side: int = situations.SIDE, rules: Rules | None = None, draw: Draw | None = None
+) -> Iterator[Case]:
+    """The cases of a source, read as they are asked for. `side` is that of simulated scenes in 10 m pixels, `rules` are
+    for a folder, `draw` is for a store.
+
+    Raises AssetError where the source cannot be read or is none, saying what can be given; StoreError, CubeError and
+    PlanError where it is a store that gives no case; ValueError for a `side` that does not nest.
+    """
     if source == SIMULATED:
-        return situations.cases()
+        return iter(situations.cases(side))
     name, colon, data = source.partition(":")
     if colon and name in SETS:
-        return _of_set(name, Path(data).expanduser())
-    raise AssetError(f"{source} names no cases; give {SIMULATED} or one of {', '.join(f'{n}:DATA' for n in SETS)}")
+        return iter(_of_set(name, Path(data).expanduser()))
+    path = Path(source).expanduser()
+    if source and "://" in source:
+        return yearly.cases(Store(source), draw)
+    if source and path.is_dir():
+        if (path / PLAN).exists():
+            return yearly.cases(Store(str(path)), draw)
+        return folder.cases(path, rules)
+    if path.suffix == ".npz":
+        return iter([arrays.case(path)])
+    sets = ", ".join(f"{name}:DATA" for name in SETS)
+    raise AssetError(
+        f"{source!r} names no cases; give {SIMULATED}, {sets}, a folder of GeoTIFFs by date, a store whose inputs are "
+        "read, or a file .npz"
+    )
 
 
 def _of_set(name: str, root: Path) -> list[Case]:

@@ -38,6 +38,7 @@ REACH days of one another stayed above 0.95, those two months apart went down to
 REACH = 20
 """Days between Sentinel-2 and Landsat within which the order of bands can be told from them."""
 LEAST_PIXELS = 200
+NAMED = "name the bands in their descriptions (gdal_edit.py -d)"
 
 _NAMES: Mapping[str, str] = MappingProxyType(
     {"blue": "blue", "green": "green", "red": "red", "nir": "nir08", "nir08": "nir08", "nir8a": "nir08"}
@@ -137,13 +138,13 @@ def nested(fine: Raster, other: Raster) -> None:
         )
 
 
-def checked_order(pairs: Sequence[tuple[Array, Array]], where: str) -> None:
+def checked_order(pairs: Sequence[tuple[Array, Array]], where: str, otherwise: str = NAMED) -> None:
     """Raise AssetError where Sentinel-2 (6,H,W) and Landsat (6,H/3,W/3) of near days say that another order of bands is
     clearly the true one.
 
     The root mean square difference of every band with every other, in logarithms so that dark bands count as bright
     ones do, is least for the true pairing; a permutation is believed where it is BETTER times smaller over the bands it
-    moves. Two bands that are swapped in both sensors cannot be told.
+    moves. Two bands that are swapped in both sensors cannot be told. `otherwise`: the remedy where bands are in order.
     """
     costs = [cost for cost in (_costs(*pair) for pair in pairs) if cost is not None]
     if not costs:
@@ -157,8 +158,7 @@ def checked_order(pairs: Sequence[tuple[Array, Array]], where: str) -> None:
     told = ", ".join(f"{BANDS[k]} looks like {BANDS[f]}" for k, f in zip(rows[moved], found[moved], strict=True))
     raise AssetError(
         f"{where}: the bands of Sentinel-2 and Landsat are not in one order ({told}, Sentinel-2 against Landsat). "
-        f"Write both as {', '.join(BANDS)} (gdal_translate -b), or name the bands in their descriptions if this is the "
-        "land's doing"
+        f"Write both as {', '.join(BANDS)}; if it is the land that has changed so much, {otherwise}"
     )
 
 

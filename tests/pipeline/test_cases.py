@@ -10,7 +10,7 @@ import pytest
 from marstfn.bands import RATIO
 from marstfn.comparison import Case
 from pipeline import cases
-from pipeline.errors import AssetError
+from pipeline.errors import AssetError, StoreError
 
 
 def sound(case: Case) -> None:
@@ -78,3 +78,19 @@ def test_a_folder_without_the_set_is_named(name: str, tmp_path: Path) -> None:
 def test_what_is_no_source_is_refused(source: str) -> None:
     with pytest.raises(AssetError, match="simulated"):
         cases.cases(source)
+
+
+def test_simulated_scenes_have_the_side_asked_for() -> None:
+    assert {c.view.truth.shape for c in cases.each("simulated", side=36)} == {(6, 36, 36)}
+
+
+def test_a_folder_of_images_a_store_and_a_file_are_told_apart(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    with pytest.raises(AssetError, match="images holds no landsat"):
+        cases.cases(str(images))
+    (images / "plan.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"holds no items\.json"):
+        cases.cases(str(images))
+    with pytest.raises(AssetError, match="there is no file"):
+        cases.cases(str(tmp_path / "none.npz"))

@@ -262,6 +262,7 @@ def test_numbers_are_scaled_by_tags_or_by_the_rules(lay, images: Images) -> None
     np.testing.assert_allclose(case.view.landsat, images["landsat", last], atol=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_files_without_georeference_nest_by_their_shapes(lay) -> None:
     with_place, without = list(cases(lay())), list(cases(lay(crs=None)))
     assert np.array_equal(with_place[0].view.truth, without[0].view.truth)
@@ -307,6 +308,7 @@ def test_an_image_of_nodata_is_refused(lay, images: Images) -> None:
         cases(lay(change={("sentinel2", last): (nothing, {})}))
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
