@@ -178,7 +178,8 @@ def ranking(scores: Scores, group: str) -> tuple[Rank, ...]:
 
 
 _RANKED = (LEAD, *(k for k in (*PAPER, *FURTHER) if k != LEAD))
-RANKING_HEAD = (*(MEASURES[k].title for k in _RANKED), "coverage", "seconds")
+_SHORT = {"psnr": "PSNR", "psnr_truth": "PSNR, truth's MAX", "coherence": "coherence"}
+RANKING_HEAD = (*(_SHORT.get(k, MEASURES[k].title) for k in _RANKED), "coverage", "seconds")
 
 
 def in_words(scores: Scores, group: str) -> str:
