@@ -1,0 +1,247 @@
+"""The report of a comparison: one HTML page that needs nothing beside it, its tables as files and its pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from marstfn.bands import FINE
+from marstfn.comparison import Case, Outcome
+from marstfn.measures import MEASURES
+from marstfn.scoring import Scores, score
+from pipeline import figures, scoretables
+from pipeline.errors import StoreError
+from pipeline.scoretables import Printed, Rank, Table
+
+SPAN = 240
+"""Width of the drawing of an interval, in its own units."""
+EDGE = 8
+
+
+@dataclass(frozen=True)
+class About:
+    """What the caller knows of a comparison and the outcomes do not say."""
+
+    title: str
+    command: str = ""
+    """By which the report is made again."""
+    notes: Sequence[str] = ()
+    """Sentences for the top of the page: what was compared, and why."""
+    methods: Mapping[str, str] = field(default_factory=dict)
+    """One sentence a method."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    printed: Mapping[str, Printed] = field(default_factory=dict)
+    """By group, the table of a paper to hold beside."""
+    chosen: str | None = None
+    """The method against which all others are held, besides the best."""
+    made: str = ""
+    credits: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    alt: str
+    caption: str
+    png: bytes
+
+    @property
+    def source(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        with Image.open(io.BytesIO(self.png)) as image:
+            return image.size
+
+    @property
+    def width(self) -> int:
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        return self.size[1]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A place in the ranking with its interval as it is drawn and said."""
+
+    rank: Rank
+    bar: tuple[float, float, float] | None
+    said: str
+
+
+@dataclass(frozen=True)
+class CaseView:
+    name: str
+    figures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class GroupView:
+    name: str
+    anchor: str
+    simulated: str
+    words: str
+    data: str
+    extent: str
+    ranks: tuple[Shown, ...]
+    zero: float
+    """Of the drawing of intervals: where no difference lies."""
+    tables: tuple[Table, ...]
+    printed: Table | None
+    cases: tuple[CaseView, ...]
+    scatter: Picture
+
+
+def write(folder: str | Path, outcomes: Iterable[Outcome], about: About, *, draws: int = 2000) -> Path:
+    """Score `outcomes` and write report.html, scores.md, scores and differences as .csv and .parquet, and
+    figures/*.png into `folder`, which is made where it is missing; returns the page's path.
+
+    Raises ValueError where there is nothing to score, StoreError where the folder cannot be written.
+    """
+    held = tuple(outcomes)
+    scores = score(held, chosen=about.chosen, draws=draws)
+    target = Path(folder)
+    groups = tuple(_group(scores, held, group, k, about) for k, group in enumerate(scores.groups, 1))
+    told = {"title": about.title, "command": about.command, **about.versions, **about.hashes}
+    try:
+        (target / "figures").mkdir(parents=True, exist_ok=True)
+        for picture in _pictures(groups):
+            (target / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+        text = scoretables.markdown(scores, about.title, about.printed, about.notes)
+        (target / "scores.md").write_text(text, encoding="utf-8")
+        scoretables.write_files(target, scores, told)
+        page = target / "report.html"
+        page.write_text(html(scores, groups, about), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write the report to {target}: {error}; choose another folder") from error
+    return page
+
+
+def html(scores: Scores, groups: Sequence[GroupView], about: About) -> str:
+    """The page as text; every value is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = files("pipeline").joinpath("templates_html", "report.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        about=about,
+        groups=groups,
+        methods=tuple(dict.fromkeys(m for g in scores.groups for m in scores.methods(g))),
+        dates=len(scores.cases),
+        simulated=_simulated(scores.cases),
+        failed=scoretables.failures(scores),
+        measures=tuple(MEASURES.values()),
+        ranking_head=scoretables.RANKING_HEAD,
+        draws=scores.draws,
+        span=SPAN,
+    )
+
+
+def _group(scores: Scores, outcomes: Sequence[Outcome], group: str, number: int, about: About) -> GroupView:
+    cases = scores.cases_of(group)
+    own = [o for o in outcomes if o.case.group == group]
+    views = []
+    for k, case in enumerate(cases, 1):
+        made = [o for o in own if o.case is case]
+        views.append(
+            CaseView(case.name, _of_case(case, made, f"{number:02d}-{_slug(group)}-{k:02d}-{_slug(case.name)}"))
+        )
+    scatter = Picture(
+        f"{number:02d}-{_slug(group)}-scatter",
+        f"Density of predicted against true reflectance by method and band, {group}",
+        "Density of pixels (logarithmic), a row a method and a column a band, with the 1:1 line. R² is that of the "
+        "prediction itself over the pixels of all dates together, so it can differ from the average over dates above.",
+        figures.scatter(cases, own, group),
+    )
+    chosen = scoretables.against_chosen(scores, group)
+    tables = scoretables.of_group(scores, group) + (() if chosen is None else (chosen,))
+    return GroupView(
+        group,
+        f"group-{number}",
+        _simulated(cases),
+        scoretables.in_words(scores, group),
+        "Data: " + "; ".join(dict.fromkeys(c.data for c in cases)),
+        _extent(cases),
+        *_shown(scoretables.ranking(scores, group)),
+        tables,
+        scoretables.as_printed(about.printed[group]) if group in about.printed else None,
+        tuple(views),
+        scatter,
+    )
+
+
+def _of_case(case: Case, made: Sequence[Outcome], name: str) -> tuple[Picture, ...]:
+    methods = ", ".join(o.method for o in made)
+    simulated = "Simulated data. " if case.simulated else ""
+    return (
+        Picture(
+            f"{name}-images",
+            f"Natural colour of {case.name}: Landsat, Sentinel-2 reference, truth and the predictions of {methods}",
+            f"{simulated}Landsat's own 30 m pixels, the Sentinel-2 reference, the truth and every prediction, all "
+            "stretched as the truth is. The box lies where the truth is farthest from the reference; grey: nothing.",
+            figures.side_by_side(case, made),
+        ),
+        Picture(
+            f"{name}-differences",
+            f"Prediction minus truth for {case.name}, one map for each of {methods}",
+            f"{simulated}Prediction minus truth, mean over bands: red is too bright, blue too dark. Errors of opposite "
+            "sign in two bands cancel in the map, not in the RMSE, which is over all bands. Grey: not scored, or left "
+            "empty.",
+            figures.difference_maps(case, made),
+        ),
+        Picture(
+            f"{name}-ndvi",
+            f"NDVI error for {case.name}, a map and a histogram for each of {methods}",
+            f"{simulated}NDVI of the prediction minus NDVI of the truth: green is too green. Below each map the "
+            "histogram of its values on the same scale.",
+            figures.vegetation(case, made),
+        ),
+    )
+
+
+def _shown(ranks: Sequence[Rank]) -> tuple[tuple[Shown, ...], float]:
+    """Intervals on one scale that holds all of them and 0, and the place of 0 on it."""
+    known = [r.to_best for r in ranks if r.to_best is not None]
+    left, right = min((d.low for d in known), default=0.0), max((d.high for d in known), default=0.0)
+    left, right = min(left, 0.0), max(right, 0.0)
+    scale = (SPAN - 2 * EDGE) / (right - left) if right > left else 0.0
+    out = []
+    for rank in ranks:
+        d = rank.to_best
+        if d is None:
+            out.append(Shown(rank, None, "best" if rank.place == 1 else scoretables.NOTHING))
+            continue
+        low, middle, high = (round(EDGE + (v - left) * scale, 1) for v in (d.low, d.estimate, d.high))
+        out.append(Shown(rank, (low, middle, high), f"{scoretables.between(d)}, {d.verdict}"))
+    return tuple(out), round(EDGE - left * scale, 1)
+
+
+def _extent(cases: Sequence[Case]) -> str:
+    sizes = dict.fromkeys(f"{c.view.truth.shape[2]} x {c.view.truth.shape[1]}" for c in cases)
+    pixels = sum(int(c.scored.sum()) for c in cases)
+    dates = f"{len(cases)} dates" if len(cases) != 1 else "One date"
+    return f"{dates} of {', '.join(sizes)} px of {FINE} m; {pixels} scored pixels in all."
+
+
+def _simulated(cases: Sequence[Case]) -> str:
+    count = sum(c.simulated for c in cases)
+    return "" if not count else "simulated" if count == len(cases) else "partly simulated"
+
+
+def _pictures(groups: Sequence[GroupView]) -> tuple[Picture, ...]:
+    return tuple(p for g in groups for p in (*(f for c in g.cases for f in c.figures), g.scatter))
+
+
+def _slug(text: str) -> str:
+    """For the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "x"
