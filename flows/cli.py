@@ -12,7 +12,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from flows import session
-from flows.commands import cubes, jobs, lessons, tools
+from flows.commands import comparisons, cubes, jobs, lessons, tools
 from pipeline.errors import AOIError, MarstfnError, PlanError, WeightsError
 
 app = App(
@@ -41,6 +41,7 @@ for _command in (
     cubes.ndvi,
     cubes.export,
     lessons.train,
+    comparisons.evaluate,
     tools.up,
     tools.down,
     tools.catalogue,

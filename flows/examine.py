@@ -1,0 +1,69 @@
+"""The evaluation from request to report, for the flow and the command line alike."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from flows import work
+from flows.work import Step, plainly
+from pipeline import examination, job, logs
+from pipeline.errors import CubeError
+from pipeline.events import Event, Listener, Note
+from pipeline.examination import Examination, Examined
+from pipeline.request import Request
+
+
+def examine(
+    exam: Examination,
+    request: Request | None,
+    run: str,
+    listener: Listener,
+    *,
+    log_file: Path | None = None,
+    step: Step = plainly,
+) -> Examined:
+    """Do the evaluation that `exam` asks for and return what it made; an area is first read and harmonised as `request`
+    has it, into the store that a run would use, too.
+
+    Raises MarstfnError in words; what was read stays.
+    """
+    began = time.monotonic()
+    if request is not None:
+        with work.begun(lambda ear: job.prepare(request, ear), run, listener, log_file=log_file, step=step) as begun:
+            made, hear = begun
+            with work.connected(request.scheduler, "cpu", hear) as client:
+                step("ingest", lambda: job.ingest(made, client, hear))
+                step("harmonise", lambda: job.harmonise(made, client, hear))
+            # the cluster is gone: the machine is the methods'
+            title = f"Comparison of fusion methods: {made.plan.name} {made.plan.year}"
+            return _stages(exam, hear, made.store.url, began, step, title)
+
+    def hear_and_write(event: Event) -> None:
+        work.write_down(event)
+        listener(event)
+
+    with ExitStack() as stack:
+        if log_file is not None:
+            stack.enter_context(logs.to_file(log_file, run))
+            hear_and_write(Note("log", str(log_file)))
+        with work.endings():
+            return _stages(exam, hear_and_write, None, began, step, "")
+
+
+def _stages(exam: Examination, hear: Listener, store: str | None, began: float, step: Step, title: str) -> Examined:
+    def contest() -> object:
+        if store is None or exam.protocol != "auto":
+            return examination.contest(exam, hear, store=store)
+        try:
+            return examination.contest(exam, hear, store=store)
+        except CubeError as error:
+            hear(Note("warning", f"{error}; going on at reduced resolution, where Landsat at 30 m is the truth"))
+            return examination.contest(exam.model_copy(update={"protocol": "reduced"}), hear, store=store)
+
+    outcomes = step("compare", contest)
+    made: Examined = step(
+        "report", lambda: examination.report(exam, outcomes, hear, store=store, began=began, title=title)
+    )
+    return made

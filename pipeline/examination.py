@@ -1,0 +1,244 @@
+"""An evaluation: methods on the same pixels of one or several sources, and the report of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from marstfn import contestants, situations
+from marstfn import weights as weight_files
+from marstfn.comparison import Case, Outcome, compare
+from marstfn.contestants import SETS
+from marstfn.methods import NETWORK
+from pipeline import aoi as areas
+from pipeline import cases, page, settings
+from pipeline import request as requests
+from pipeline.errors import PlanError, WeightsError
+from pipeline.events import Listener, Note, StageDone, StageMoved, StageStarted, silent
+from pipeline.folder import Rules
+from pipeline.page import About
+from pipeline.request import Request
+from pipeline.yearly import Draw
+
+Protocol = Literal["auto", "paper", "other-day", "cross-sensor", "reduced"]
+"""Of a folder: paper, other-day or reduced; of an area and a year: cross-sensor or reduced."""
+
+FOLDER = "evaluation"
+"""Where a report is written when nothing else is asked for."""
+
+
+class Examination(BaseModel):
+    """An evaluation as asked for; what is None is decided by the source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    """As `pipeline.cases` names them, or one area of interest."""
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = contestants.DEFAULT
+    """As `marstfn.contestants` names them: methods, sets of weights, weights files."""
+    against: str | None = None
+    """The method every other one is held against besides the best; None: the first."""
+    out: str | None = None
+    """Folder of the report; None: evaluation, in the store of an area, else in `base`."""
+    protocol: Protocol = "auto"
+    windows: Annotated[int, Field(ge=1, le=400)] = 4
+    """Windows drawn from an area and a year."""
+    side: Annotated[int, Field(ge=36, le=3960, multiple_of=18)] | None = None
+    """Longest side of a case in its fine pixels."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of a folder: the last share of its dates."""
+    draws: Annotated[int, Field(ge=100, le=20_000)] = 2000
+    """Of the bootstrap."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    base: Path = Field(default_factory=Path.cwd)
+
+    @property
+    def area(self) -> str | None:
+        """The area of interest, where the source is one."""
+        return self.sources[0] if len(self.sources) == 1 and is_area(self.sources[0], self.base) else None
+
+    @property
+    def draw(self) -> Draw:
+        """What is drawn from an area and a year."""
+        protocol = self.protocol if self.protocol in ("cross-sensor", "reduced") else "cross-sensor"
+        return Draw(protocol, self.windows, self.side or Draw().side, seed=self.seed)  # type: ignore[arg-type]
+
+    @property
+    def rules(self) -> Rules:
+        """How a folder becomes cases."""
+        protocol = self.protocol if self.protocol in ("paper", "other-day", "reduced") else "paper"
+        return Rules(protocol, self.side or Rules().side, self.share)  # type: ignore[arg-type]
+
+    @property
+    def torch_device(self) -> str:
+        """The torch device of networks."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What an evaluation has made."""
+
+    page: str
+    folder: str
+    words: tuple[str, ...]
+    """By group, the outcome in a sentence or two."""
+    cases: int
+    methods: int
+    seconds: float
+
+
+def is_area(source: str, base: Path) -> bool:
+    """Whether a source is an area of interest: GeoJSON by name, address or text, or the name of a bundled one."""
+    if source.lstrip().startswith("{") or source.startswith(("http://", "https://")):
+        return True
+    if Path(source).suffix in (".json", ".geojson"):
+        return True
+    return source in areas.bundled() and not (base / source).is_dir()
+
+
+def make(**given: object) -> Examination:
+    """The evaluation that one set of parameters (None: not given) asks for.
+
+    Raises PlanError with one line for each that is wrong, also for an area among other sources, WeightsError for a
+    method that is none.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if "sources" in values:
+        base = Path(str(values.get("base", Path.cwd())))
+        values["sources"] = tuple(_absolute(str(s), base) for s in values["sources"])  # type: ignore[attr-defined]
+    try:
+        made = Examination.model_validate(values)
+    except ValidationError as error:
+        raise PlanError(f"parameters are not usable; nothing was started: {settings.explained(error)}") from error
+    mixed = [s for s in made.sources if is_area(s, made.base)]
+    if mixed and made.area is None:
+        raise PlanError(f"{mixed[0]} is an area of interest and is evaluated alone; give the other sources by themselves")
+    try:
+        contestants.check(made.methods)
+    except ValueError as error:
+        raise WeightsError(f"{error}; nothing was started") from error
+    labels = [contestants.label(name) for name in made.methods]
+    if made.against is not None and made.against not in labels:
+        raise PlanError(f"{made.against} is to be held against, and takes no part; methods: {', '.join(labels)}")
+    return made
+
+
+def request(exam: Examination, **given: object) -> Request:
+    """What must be read for an area: the inputs of a run, which no network fuses."""
+    return requests.make(aoi=exam.area, method="additive", base=exam.base, **given)
+
+
+def contest(exam: Examination, listener: Listener = silent, *, store: str | None = None) -> tuple[Outcome, ...]:
+    """Every method on every case of the sources, or of the `store` that an area was read into.
+
+    Raises AssetError, StoreError, CubeError or PlanError where a source gives no case.
+    """
+    began = time.monotonic()
+    found: list[Case] = []
+    for source in exam.sources if store is None else (store,):
+        found += cases.each(source, side=exam.side or situations.SIDE, rules=exam.rules, draw=exam.draw)
+    total = len(found)
+    listener(StageStarted("compare", total, unit="cases"))
+    methods = contestants.contestants(exam.methods, device=exam.torch_device, threads=exam.threads)
+    outcomes: list[Outcome] = []
+    for number, case in enumerate(found, 1):
+        outcomes += compare([case], methods)
+        slowest = max(outcomes[-len(methods) :], key=lambda o: o.seconds)
+        text = f"{case.group}, {case.name}: slowest {slowest.method}, {slowest.seconds:.1f} s"
+        listener(StageMoved("compare", number, total, text))
+    listener(StageDone("compare", time.monotonic() - began, total, 0))
+    return tuple(outcomes)
+
+
+def report(
+    exam: Examination,
+    outcomes: Sequence[Outcome],
+    listener: Listener = silent,
+    *,
+    store: str | None = None,
+    began: float | None = None,
+    title: str = "",
+) -> Examined:
+    """Write the tables, the figures and the page. `began`: time.monotonic() at the start.
+
+    Raises StoreError where the folder cannot be written.
+    """
+    folder = _folder(exam, store)
+    about = About(
+        title=title or "Comparison of fusion methods: " + ", ".join(_short(s) for s in exam.sources),
+        command=command(exam),
+        methods=descriptions(exam.methods),
+        versions={name: importlib.metadata.version(name) for name in ("marstfn", "torch", "numpy", "scipy", "numba")},
+        hashes=_hashes(exam.methods),
+        chosen=exam.against or contestants.label(exam.methods[0]),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+    path = page.write(folder, outcomes, about, draws=exam.draws)
+    words = page.words(folder)
+    seconds = time.monotonic() - began if began is not None else 0.0
+    listener(Note("report", str(path)))
+    listener(Note("evaluation", "\n".join(words), (folder / "scores.md").read_text(encoding="utf-8")))
+    count = len({(o.case.group, o.case.name) for o in outcomes})
+    return Examined(str(path), str(folder), words, count, len({o.method for o in outcomes}), seconds)
+
+
+def command(exam: Examination) -> str:
+    """The line that does the same again."""
+    parts = ["marstfn", "evaluate", *exam.sources]
+    plain = Examination(sources=exam.sources, base=exam.base)
+    if exam.methods != plain.methods:
+        parts += ["--methods", ",".join(exam.methods)]
+    for name in ("against", "protocol", "windows", "side", "share", "draws", "seed"):
+        value = getattr(exam, name)
+        if value != getattr(plain, name):
+            parts += [f"--{name}", str(value)]
+    return shlex.join(parts)
+
+
+def descriptions(names: Sequence[str]) -> Mapping[str, str]:
+    """One sentence on each method."""
+    return {contestants.label(name): contestants.SENTENCES.get(name, f"the network of {name}") for name in names}
+
+
+def _hashes(names: Sequence[str]) -> Mapping[str, str]:
+    files = [f for name in names for f in (contestants.NETWORKS if name == NETWORK else (name,))]
+    known = [f for f in files if f in SETS or Path(f).is_file()]
+    return {contestants.label(f): weight_files.load(f).sha256 for f in known}
+
+
+def _folder(exam: Examination, store: str | None) -> Path:
+    if exam.out is not None:
+        return exam.base / Path(exam.out).expanduser()
+    if store is not None and "://" not in store:
+        return Path(store) / FOLDER
+    return exam.base / FOLDER
+
+
+def _absolute(source: str, base: Path) -> str:
+    """A path as it stands in the folder the command was given in; names and areas as they are."""
+    if source == cases.SIMULATED or is_area(source, base) or "://" in source:
+        return source
+    name, colon, data = source.partition(":")
+    if colon and name in cases.SETS:
+        return f"{name}:{base / Path(data).expanduser()}"
+    return str(base / Path(source).expanduser())
+
+
+def _short(source: str) -> str:
+    name, colon, _ = source.partition(":")
+    return name if colon and name in cases.SETS else Path(source).name or source
