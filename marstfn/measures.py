@@ -128,24 +128,22 @@ class Ground:
         if not scored.any():
             return {part: np.zeros((0, 3 + 5 * len(self.truth))) for part in self.parts}
         whole = self.filled(image)
-        local = metrics.ssim_map(whole, self.truth, scored)
-        angle = np.zeros(scored.shape)
-        angle[scored] = metrics.angles(whole[:, scored], self.truth[:, scored])
-        red, nir = BANDS.index("red"), BANDS.index("nir08")
-        index = (ndvi(whole[red], whole[nir]) - ndvi(self.truth[red], self.truth[nir])) ** 2
+        local = metrics.ssim_map(whole, self.truth, scored)[:, scored]
         apart = np.abs(degrade(whole.astype(np.float32)) - self.case.view.landsat)
-        cells = np.repeat(np.repeat(apart, RATIO, 1), RATIO, 2)
-        centred = self.truth - self.centre[:, None, None]
-        error = (whole - self.truth) ** 2
-        layers = np.stack(
-            [np.ones(scored.shape), angle, index, *error, *local, *cells, *centred, *centred**2], dtype=np.float64
-        )
+        cells = np.repeat(np.repeat(apart, RATIO, 1), RATIO, 2)[:, scored]
+        made, truth = whole[:, scored], self.truth[:, scored]
+        red, nir = BANDS.index("red"), BANDS.index("nir08")
+        index = (ndvi(made[red], made[nir]) - ndvi(truth[red], truth[nir])) ** 2
+        centred = truth - self.centre[:, None]
+        plain = (np.ones(len(index)), metrics.angles(made, truth), index)
+        layers = (*plain, *(made - truth) ** 2, *local, *cells, *centred, *centred**2)
+        # no pixel is both changed and unchanged; one without a reference is neither
+        kind = np.where(self.parts[CHANGED], 1, np.where(self.parts[UNCHANGED], 2, 0))
         size = int(self.labels.max()) + 1
-        out: dict[str, Doubles] = {}
-        for part, mask in self.parts.items():
-            table = np.stack([np.bincount(self.labels[mask], layer[mask], size) for layer in layers], 1).astype(float)
-            out[part] = table[table[:, 0] > 0]
-        return out
+        label = (kind * size + self.labels)[scored]
+        by_kind = np.stack([np.bincount(label, layer, 3 * size) for layer in layers], 1).reshape(3, size, -1)
+        tables = {ALL: by_kind.sum(0), CHANGED: by_kind[1], UNCHANGED: by_kind[2]}
+        return {part: table[table[:, 0] > 0] for part, table in tables.items()}
 
     def scores(self, sums: Doubles) -> Doubles:
         """(measures, k, 1 + bands) of (k, columns) sums: all bands together first, then each; NaN where undefined."""

@@ -1,6 +1,6 @@
 """Pictures of a comparison: predictions beside the truth with a zoomed box, their errors, scatter and NDVI error.
 
-Each function returns a PNG of at most 256 colours, so that a report with a hundred pictures can still be sent.
+Each function returns a PNG of few colours, so that a report with a hundred pictures can still be sent.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -85,6 +86,7 @@ def side_by_side(case: Case, outcomes: Sequence[Outcome]) -> bytes:
             _missing(top, reason)
             continue
         drawing.show(top, image, low, high, False)
+        top.images[-1].set_interpolation(_resampled(image.shape[-1]))
         place = (box.col - 0.5, box.row - 0.5)
         for colour, width in (("black", 2.2), (BOX, 1.1)):
             top.add_patch(Rectangle(place, box.side, box.side, fill=False, ec=colour, lw=width))
@@ -92,7 +94,7 @@ def side_by_side(case: Case, outcomes: Sequence[Outcome]) -> bytes:
         for spine in below.spines.values():
             spine.set(visible=True, color=BOX, linewidth=1.2)
     drawing.scale_bar(cells[0][0], view.truth.shape[2] * FINE)
-    return _png(figure)
+    return _png(figure, 160)
 
 
 def difference_maps(case: Case, outcomes: Sequence[Outcome]) -> bytes:
@@ -212,7 +214,7 @@ def _maps(
         if outcome.reason:
             _missing(axes[0], outcome.reason)
         else:
-            shown = axes[0].imshow(gap, cmap=colours, vmin=-top, vmax=top, interpolation="nearest")
+            shown = axes[0].imshow(gap, cmap=colours, vmin=-top, vmax=top, interpolation=_resampled(gap.shape[-1]))
         if histogram:
             drawing.frame(axes[1])
             axes[1].set_facecolor("#f5f7fa")
@@ -295,18 +297,23 @@ def _titled(axes: Axes, title: str, strong: bool, note: str = "") -> None:
         axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=7.5, color=SOFT, va="bottom")
 
 
+def _resampled(pixels: int) -> Literal["auto", "nearest"]:
+    """An image of more pixels than its picture has is averaged: picking some would show its noise, not it."""
+    return "auto" if pixels > SIDE * DPI else "nearest"
+
+
 def _missing(axes: Axes, reason: str) -> None:
     axes.set_facecolor(NOTHING)
     text = "no result\n" + "\n".join(textwrap.wrap(reason, 26)[:5])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, fontsize=7, color=INK, ha="center", va="center")
 
 
-def _png(figure: Figure) -> bytes:
-    """Palette PNG; the figure never enters pyplot, so nothing keeps it alive."""
+def _png(figure: Figure, colours: int = 64) -> bytes:
+    """PNG of a palette of `colours`; the figure never enters pyplot, so nothing keeps it alive."""
     drawn = io.BytesIO()
     FigureCanvasAgg(figure).print_png(drawn)  # type: ignore[no-untyped-call]
     picture = Image.open(drawn).convert("RGB")
-    small = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     small.save(buffer, "png", optimize=True)
     return buffer.getvalue()
