@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,8 +18,9 @@ from marstfn import weights as weight_files
 from marstfn.comparison import Case, Outcome, compare
 from marstfn.contestants import SETS
 from marstfn.methods import NETWORK
+from marstfn.scoring import score
 from pipeline import aoi as areas
-from pipeline import cases, page, settings
+from pipeline import cases, page, scoretables, settings
 from pipeline import request as requests
 from pipeline.errors import PlanError, WeightsError
 from pipeline.events import Listener, Note, StageDone, StageMoved, StageStarted, silent
@@ -71,13 +72,13 @@ class Examination(BaseModel):
     def draw(self) -> Draw:
         """What is drawn from an area and a year."""
         protocol = self.protocol if self.protocol in ("cross-sensor", "reduced") else "cross-sensor"
-        return Draw(protocol, self.windows, self.side or Draw().side, seed=self.seed)  # type: ignore[arg-type]
+        return Draw(protocol, self.windows, self.side or Draw().side, seed=self.seed)
 
     @property
     def rules(self) -> Rules:
         """How a folder becomes cases."""
         protocol = self.protocol if self.protocol in ("paper", "other-day", "reduced") else "paper"
-        return Rules(protocol, self.side or Rules().side, self.share)  # type: ignore[arg-type]
+        return Rules(protocol, self.side or Rules().side, self.share)
 
     @property
     def torch_device(self) -> str:
@@ -127,7 +128,9 @@ def make(**given: object) -> Examination:
         raise PlanError(f"parameters are not usable; nothing was started: {settings.explained(error)}") from error
     mixed = [s for s in made.sources if is_area(s, made.base)]
     if mixed and made.area is None:
-        raise PlanError(f"{mixed[0]} is an area of interest and is evaluated alone; give the other sources by themselves")
+        raise PlanError(
+            f"{mixed[0]} is an area of interest and is evaluated alone; give the other sources by themselves"
+        )
     try:
         contestants.check(made.methods)
     except ValueError as error:
@@ -138,7 +141,7 @@ def make(**given: object) -> Examination:
     return made
 
 
-def request(exam: Examination, **given: object) -> Request:
+def request(exam: Examination, **given: Any) -> Request:
     """What must be read for an area: the inputs of a run, which no network fuses."""
     return requests.make(aoi=exam.area, method="additive", base=exam.base, **given)
 
@@ -188,8 +191,9 @@ def report(
         chosen=exam.against or contestants.label(exam.methods[0]),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-    path = page.write(folder, outcomes, about, draws=exam.draws)
-    words = page.words(folder)
+    scores = score(outcomes, chosen=about.chosen, draws=exam.draws)
+    path = page.lay_out(folder, scores, outcomes, about)
+    words = tuple(f"{group}: {scoretables.in_words(scores, group)}" for group in scores.groups)
     seconds = time.monotonic() - began if began is not None else 0.0
     listener(Note("report", str(path)))
     listener(Note("evaluation", "\n".join(words), (folder / "scores.md").read_text(encoding="utf-8")))

@@ -111,7 +111,11 @@ def write(folder: str | Path, outcomes: Iterable[Outcome], about: About, *, draw
     Raises ValueError where there is nothing to score, StoreError where the folder cannot be written.
     """
     held = tuple(outcomes)
-    scores = score(held, chosen=about.chosen, draws=draws)
+    return lay_out(folder, score(held, chosen=about.chosen, draws=draws), held, about)
+
+
+def lay_out(folder: str | Path, scores: Scores, held: Sequence[Outcome], about: About) -> Path:
+    """Write what `write` does out of `scores` that are there already."""
     target = Path(folder)
     groups = tuple(_group(scores, held, group, k, about) for k, group in enumerate(scores.groups, 1))
     told = {"title": about.title, "command": about.command, **about.versions, **about.hashes}
