@@ -232,6 +232,40 @@ def test_intervals_are_those_of_the_tallies() -> None:
         assert found.high == pytest.approx(wanted.high, abs=0.08 * width), key
 
 
+def test_methods_are_compared_on_the_same_draws() -> None:
+    """Errors differ a hundredfold between blocks and dates, those of the two methods by 2 %: paired, that is sure."""
+    outcomes = []
+    for k in range(4):
+        held = case(f"d{k}", seed=k, side=108)
+        blocks = np.random.default_rng(k).uniform(0.001, 0.1, (6, 6)).repeat(18, 0).repeat(18, 1)
+        error = np.random.default_rng(k + 9).choice([-1, 1], held.view.truth.shape) * blocks
+        for name, factor in (("a", 1.0), ("b", 1.02)):
+            outcomes.append(Outcome(held, name, np.asarray(held.view.truth + factor * error, np.float32), 0))
+    scores = score(outcomes, draws=300)
+    for name in ("d0", "d3", AVERAGE):
+        found = scores.to_best(("land", name, ALL, POOLED, "rmse"), "b")
+        assert found is not None
+        assert found.verdict == "worse"
+        assert 0.01 * found.estimate < found.high - found.low < 1.5 * found.estimate
+
+
+def test_a_pixel_without_a_reference_is_scored_but_neither_changed_nor_unchanged() -> None:
+    s2 = case().view.truth.copy()
+    s2[:, :6] = np.nan
+    held = case(s2=s2)
+    image = noisy(held, 0.01)
+    image[:, :6] += 0.05
+    scores = score([Outcome(held, "m", image, 0)], draws=5)
+    found = scores.record("land", "one", "m")
+    assert found.pixels == 54 * 54
+    assert found.rmse == pytest.approx(metrics.rmse(image, held.view.truth), rel=1e-6)
+    assert scores.record("land", "one", "m", CHANGED).pixels == 0
+    assert math.isnan(scores.record("land", "one", "m", CHANGED).rmse)
+    still = scores.record("land", "one", "m", UNCHANGED)
+    assert still.pixels == 48 * 54
+    assert still.rmse == pytest.approx(metrics.rmse(image[:, 6:], held.view.truth[:, 6:]), rel=1e-6)
+
+
 def test_one_good_date_among_bad_ones_is_no_proof() -> None:
     outcomes = []
     for k, (good, bad) in enumerate(((0.005, 0.03), (0.02, 0.019), (0.02, 0.0195))):
