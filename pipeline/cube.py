@@ -161,6 +161,11 @@ def set_methods(store: Store, gate: list[dict[str, str]], methods: Sequence[str]
     attrs.update({"gate": gate, "methods_used": sorted(set(methods))})
 
 
+def set_missed(store: Store, lines: Sequence[str]) -> None:
+    """Set the fused cube's attribute `items_without_pixels`: items that cover the area and gave nothing there."""
+    zarr.open_group(store.zarr(FUSED), mode="r+").attrs["items_without_pixels"] = list(lines)
+
+
 def shift_values(plan: Plan, shifts: Sequence[SceneShift]) -> dict[str, NDArray[Any]]:
     """The coordinates along time that tell of registration, from what was measured of the Landsat dates in order."""
     at = [k for k, scene in enumerate(plan.scenes) if scene.sensor == "landsat8"]

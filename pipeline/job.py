@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pystac
 from distributed import Client
 
-from pipeline import cluster, cube, ledger, logs, planner, publish, registration, sampling, settings, workers
+from pipeline import cluster, cube, ledger, logs, planner, publish, registration, sampling, settings, workers, yields
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Listener, Note, StageDone, StageStarted, silent
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 PAIRS = f"{LEDGER}/pairs.json"
 LOCK = ".lock"
+TOLD = 5
+"""Items without pixels that are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,10 @@ def open_job(store: Store) -> Job:
 
 
 def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
-    """Read all tiles that are not in the ledger yet. Raises MarstfnError naming the tiles that failed."""
+    """Read all tiles that are not in the ledger yet, and tell of items that gave no pixel although they cover the area.
+
+    Raises MarstfnError naming the tiles that failed, AssetError where a whole sensor gave nothing.
+    """
     plan, store = job.plan, job.store
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
@@ -146,6 +151,13 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     stage("ingest", tiles, todo, listener, lambda: map_tiles(
         client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
+    missed = yields.missed(plan, store, job.items)
+    yields.write(store, missed)
+    for item in missed[:TOLD]:
+        listener(Note("warning", item.text))
+    if len(missed) > TOLD:
+        text = f"{len(missed) - TOLD} more items gave no pixels: {store.join(yields.NAME)} lists them all"
+        listener(Note("warning", text))
 
 
 def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonisation:
@@ -267,6 +279,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
         )
     published = publish.finish(store, plan, methods=decision.methods, truth=truth, listener=listener)
     cube.set_methods(store, judging.rows(decision), decision.methods)
+    cube.set_missed(store, [m.line for m in yields.read(store)])
     cube.set_status(store, "complete")
     listener(Note("cube", store.join(FUSED)))
     return Summary(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import zarr
 
-from pipeline import ledger
+from pipeline import ledger, yields
 from pipeline.errors import CubeError, StoreError
 from pipeline.plan import FORMAT, Plan
 from pipeline.store import FUSED, LEDGER, PLAN, Store
@@ -66,6 +66,8 @@ class State:
     """Stages of the whole area between those of tiles, and whether each is done."""
     path: str = ""
     """Where the cube lies."""
+    missed: tuple[str, ...] = ()
+    """Items that cover the area and gave no pixel there."""
 
     @property
     def complete(self) -> bool:
@@ -79,7 +81,8 @@ class State:
         head = f"{self.plan.name} {self.plan.year}: {len(self.plan.scenes)} dates, {self.store}"
         cube = self.cube or "not begun"
         end = f": {self.path}" if self.complete else "; run the same command again to go on"
-        return [head, ingest, *steps, *others, f"  {'cube':<9} {cube}{end}"]
+        lost = [f"  {'no pixels':<9} {line}" for line in self.missed]
+        return [head, ingest, *lost, *steps, *others, f"  {'cube':<9} {cube}{end}"]
 
 
 def read(store: Store) -> State:
@@ -100,7 +103,8 @@ def read(store: Store) -> State:
     names = ("harmonise", "gate") if plan.options.method == "auto" else ("harmonise",)
     steps = tuple((name, store.read(f"{LEDGER}/{name}.json") is not None) for name in names)
     stages = tuple(_stage(store, stage, tiles) for stage in STAGES)
-    return State(store.url, plan, stages, _status(store), steps, store.join(FUSED))
+    missed = tuple(m.line for m in yields.read(store))
+    return State(store.url, plan, stages, _status(store), steps, store.join(FUSED), missed)
 
 
 def stage_state(stage: str, total: int, records: Sequence[ledger.Record], unreadable: Sequence[str] = ()) -> StageState:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from marstfn.bands import FINE
-from pipeline import checks, cube, harmonise, ledger, templates
+from pipeline import checks, cube, harmonise, ledger, templates, yields
 from pipeline.checks import Finding
 from pipeline.cube import LAYERS, Group
 from pipeline.errors import CubeError
@@ -39,6 +39,8 @@ class Report:
     objects: int
     """Shards re-read."""
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What a reader of the cube should know although nothing is wrong with the store."""
 
     @property
     def ok(self) -> bool:
@@ -50,7 +52,8 @@ class Report:
         head = f"{self.store}: {self.tiles} tiles, {self.objects} shards re-read in {self.seconds:.1f} s"
         count = len(self.findings)
         verdict = "all is well" if self.ok else f"{count} finding{'s' if count > 1 else ''}"
-        return [f"{head}: {verdict}", *(f"  {finding}" for finding in self.findings)]
+        notes = (f"  note: {note}" for note in self.notes)
+        return [f"{head}: {verdict}", *(f"  {finding}" for finding in self.findings), *notes]
 
 
 def verify(
@@ -96,7 +99,8 @@ def verify(
                 listener(TileFailed("verify", tile.name, f"{len(found)} findings, the first: {found[0]}"))
     seconds = time.perf_counter() - began
     listener(StageDone("verify", seconds, len(tiles) - failed, failed))
-    return Report(store.url, tuple(findings), len(tiles), count, seconds)
+    notes = tuple(m.text for m in yields.read(store))
+    return Report(store.url, tuple(findings), len(tiles), count, seconds, notes)
 
 
 def store_of(address: str | Path | Store) -> Store:
