@@ -28,7 +28,7 @@ from pipeline.ingest import ingest_fingerprint
 from pipeline.plan import Plan, fingerprint
 from pipeline.request import Request
 from pipeline.shifts import SceneShift
-from pipeline.store import FUSED, ITEMS, LEDGER, PLAN, Store
+from pipeline.store import FUSED, INPUTS, ITEMS, LEDGER, PLAN, Store
 from pipeline.tasks import Failure, map_tiles
 from pipeline.views import Truth
 from pipeline.workers import pairs
@@ -144,7 +144,8 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
     tiles = list(plan.tiles)
-    todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t))]
+    there = store.sizes(INPUTS)
+    todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t), there)]
     if todo:
         _unfinished(store)
     where = (store.url, workers.stamped(store))
@@ -249,7 +250,8 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     chosen = workers.decided(plan, store, fits, found).methods
     cube.set_shifts(plan, store, fits.shifts)
     tiles = list(plan.tiles)
-    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found, chosen))]
+    there, prints = store.sizes(FUSED), {t.name: fuse_fingerprint(plan, t, fits, found, chosen) for t in tiles}
+    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, prints[t.name], there)]
     if todo:
         _unfinished(store)
     basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found], "methods": chosen})
@@ -271,7 +273,8 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
     decision = workers.decided(plan, store, fits, found)
     prints = {t.name: fuse_fingerprint(plan, t, fits, found, decision.methods) for t in plan.tiles}
-    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from)]
+    there = store.sizes(FUSED)
+    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from, there)]
     if missing:
         raise CubeError(
             f"{store.join(FUSED)} lacks {len(missing)} tiles ({', '.join(missing[:5])}...); it stays in progress. "

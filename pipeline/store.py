@@ -101,17 +101,34 @@ class Store:
 
     def names(self, prefix: str) -> list[str]:
         """Names of all objects below `prefix`, sorted."""
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of all objects below `prefix`, by name: one listing, nothing is read."""
         if self._absent():
-            return []
+            return {}
         try:
             found = obstore.list(self._objects(), prefix).collect()
         except FileNotFoundError:
-            return []
+            return {}
         except (BaseError, OSError) as error:
             raise StoreError(
                 f"cannot list {self.join(prefix)}: {plainly(error)}; check that it can be reached"
             ) from error
-        return sorted(str(meta["path"]) for meta in found)
+        return {str(meta["path"]): int(meta["size"]) for meta in found}
+
+    def size(self, name: str) -> int | None:
+        """Bytes of object `name`, or None where there is none."""
+        if self._absent():
+            return None
+        try:
+            return int(obstore.head(self._objects(), name)["size"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"cannot look at {self.join(name)}: {plainly(error)}; check that the store can be reached"
+            ) from error
 
     def zarr(self, name: str) -> ZarrStore:
         """The Zarr store `name` in this folder."""
