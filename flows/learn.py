@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows import work
 from flows.work import Step, plainly
-from pipeline import cluster, fitting, job, logs, settings, training
+from pipeline import cluster, fitting, hosts, job, logs, settings, training
 from pipeline.events import Event, Listener, Note
 from pipeline.fitting import Taught
 from pipeline.lesson import Course
@@ -42,6 +42,7 @@ def learn(
             stack.enter_context(logs.to_file(path, run))
         hear(Note("log", str(path)))
         log.info("training on %s %d, plan %s", made.plan.name, made.plan.year, made.plan.fingerprint)
+        stack.enter_context(hosts.announced(listener))
         with work.endings():
             with ExitStack() as started:
                 # nothing is fused: the worker that stands in for a device needs none

@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pipeline import cluster, job, logs, settings
+from pipeline import cluster, hosts, job, logs, settings
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 from pipeline.job import Job, Summary
@@ -66,6 +66,8 @@ def work(
             stack.enter_context(logs.to_file(path, run))
         hear(Note("log", str(path)))
         log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
+        # the log has what workers say of servers already: only the listener is to hear it
+        stack.enter_context(hosts.announced(listener))
         with endings():
             with ExitStack() as started:
                 connected = cluster.connect(

@@ -18,7 +18,20 @@ from typing import TYPE_CHECKING, Any
 import pystac
 from distributed import Client
 
-from pipeline import cluster, cube, ledger, logs, planner, publish, registration, sampling, settings, workers, yields
+from pipeline import (
+    cluster,
+    cube,
+    hosts,
+    ledger,
+    logs,
+    planner,
+    publish,
+    registration,
+    sampling,
+    settings,
+    workers,
+    yields,
+)
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Listener, Note, StageDone, StageStarted, silent
@@ -295,7 +308,7 @@ def run(request: Request, listener: Listener = silent, *, truth: Truth | None = 
     """All stages, on the cluster the request names or an embedded one."""
     began = time.monotonic()
     job = prepare(request, listener)
-    with alone(job.store):
+    with alone(job.store), hosts.announced(listener):
         with cluster.connect(request.scheduler, device=job.plan.options.device, defaults=settings.load()) as client:
             logs.forward(client)
             listener(Note("dashboard", client.dashboard_link))

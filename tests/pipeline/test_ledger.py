@@ -10,7 +10,6 @@ from pipeline.errors import CubeError
 from pipeline.ledger import ABSENT, Record
 from pipeline.store import Store
 
-
 WRONG = b'{"stage": "ingest", "tile": "r000c001", "fingerprint": 3, "checksums": ["a"]}'
 """The right names, with values of another kind."""
 
