@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,7 @@ def verify(
     findings += templates.inputs(store, plan)
     findings += templates.fused(store, plan, finished=finished)
     findings += strays(store, plan)
+    gone = {name for name in (FUSED, INPUTS) if not store.sizes(name)}
     readable = {FUSED, INPUTS} - {f.where.split("/")[0] for f in findings if f.check in ("format", "layout")}
     prints, unknown = fingerprints(store, plan)
     findings += unknown
@@ -85,7 +86,7 @@ def verify(
 
     def one(tile: Tile) -> tuple[Tile, list[Finding], int, float]:
         start = time.perf_counter()
-        found, count = tile_findings(store, plan, tile, prints, readable if values else set())
+        found, count = tile_findings(store, plan, tile, prints, readable if values else set(), gone)
         return tile, found, count, time.perf_counter() - start
 
     count = failed = 0
@@ -117,9 +118,12 @@ def store_of(address: str | Path | Store) -> Store:
 
 
 def tile_findings(
-    store: Store, plan: Plan, tile: Tile, prints: Fingerprints, readable: set[str]
+    store: Store, plan: Plan, tile: Tile, prints: Fingerprints, readable: set[str], gone: Collection[str] = ()
 ) -> tuple[list[Finding], int]:
-    """Ledger, bytes and (of the cubes in `readable`) values of one tile, and the number of shards read."""
+    """Ledger, bytes and (of the cubes in `readable`) values of one tile, and the number of shards read.
+
+    The shards of a cube that is `gone` as a whole, which is told once, are not told one by one.
+    """
     found: list[Finding] = []
     count = 0
     for stage in STAGES:
@@ -131,7 +135,7 @@ def tile_findings(
             found.append(Finding("ledger", str(error), where, "the tile cannot be trusted", checks.AGAIN))
             continue
         found += checks.ledger_record(stage, tile.name, record, prints(stage, tile), expected)
-        if record is None:
+        if record is None or (FUSED if stage == "fuse" else INPUTS) in gone:
             continue
         now = ledger.checksum(store, record.checksums)
         damaged = list(checks.shard_objects(stage, tile.name, record.checksums, now))
