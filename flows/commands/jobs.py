@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from flows.session import Talk, new_run, out, talking
+from pipeline.errors import PlanError
 
 if TYPE_CHECKING:
     from pipeline.job import Summary
@@ -144,6 +145,10 @@ def plan(
         from pipeline import planner
 
         asked = request(aoi, choices or Choices())
+        if out_ is not None and not out_.resolve().parent.is_dir():
+            raise PlanError(
+                f"--out {out_}: there is no folder {out_.resolve().parent}; nothing was searched. Make it first"
+            )
         area = planner.read_area(asked)
         display.say(area.line)
         made, _ = planner.make_plan(asked, area=area)
@@ -152,7 +157,9 @@ def plan(
         if out_ is not None:
             from pipeline.store import Store
 
-            Store(str(out_.resolve().parent)).write(out_.name, made.model_dump_json(indent=1).encode())
+            # a link is followed: its name in the folder of what it leads to would be another file
+            target = out_.resolve()
+            Store(str(target.parent)).write(target.name, made.model_dump_json(indent=1).encode())
             out(f"plan: {out_}")
 
 
