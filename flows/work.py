@@ -120,8 +120,9 @@ def prepared(prepare: Callable[[Listener], Job], listener: Listener) -> Job:
 
     def hear(event: Event) -> None:
         if isinstance(event, Note) and event.kind == "store":
-            folder = Store(event.text).local
-            if folder is not None and not folder.exists():
+            store = Store(event.text)
+            folder = store.local
+            if folder is not None and not store.present:
                 new.append(folder)
         listener(event)
 

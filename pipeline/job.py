@@ -362,7 +362,7 @@ def _unfinished(store: Store) -> None:
 
 def _writable(store: Store) -> Path | None:
     """Raise StoreError before anything is searched or computed, rather than after; the folder if it was made now."""
-    new = store.local is not None and not store.local.exists()
+    new = store.local is not None and not store.present
     probe = f".marstfn-{uuid.uuid4().hex}"
     store.write(probe, b"")
     store.delete(probe)

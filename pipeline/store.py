@@ -47,6 +47,17 @@ class Store:
             return Path(unquote(parts.path))
         return None if "://" in self.url else Path(self.url)
 
+    @property
+    def present(self) -> bool:
+        """Whether the folder of a store on a disk is there. Raises StoreError where that cannot be told."""
+        try:
+            return self.local is None or self.local.exists()
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.url} cannot be looked at: {error.strerror}; nothing was changed. Choose a folder you "
+                "may read and write, with names of at most 255 bytes (--store)"
+            ) from error
+
     def join(self, name: str) -> str:
         """Address of the object or folder `name` inside this store."""
         return str(self.local / name) if self.local is not None else f"{self.url.rstrip('/')}/{name}"
@@ -138,7 +149,7 @@ class Store:
 
     def _absent(self) -> bool:
         """True where reading must not create the folder it finds nothing in."""
-        return self.local is not None and not self.local.exists()
+        return self.local is not None and not self.present
 
     def _objects(self) -> obstore.store.ObjectStore:
         try:

@@ -154,6 +154,14 @@ def plan(
         made, _ = planner.make_plan(asked, area=area)
         for line in described(made, planner.store_url(asked, area)):
             out(line)
+        if made.options.device == "cuda" and asked.scheduler is None:
+            from pipeline import cluster
+            from pipeline.errors import ClusterError
+
+            try:
+                cluster.devices("cuda")
+            except ClusterError as error:
+                display.say(f"[yellow]note[/] `run` would fail here: {error}", always=True)
         if out_ is not None:
             from pipeline.store import Store
 
