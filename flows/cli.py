@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
@@ -52,6 +54,8 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad input or usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, _interrupted)
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
@@ -59,6 +63,13 @@ def _terminated(number: int, frame: object) -> NoReturn:
     """End as on an interrupt: what was started is stopped, what was made for the time being is removed."""
     sys.stderr.write("\nterminated; finished tiles are kept, and the same command goes on from there\n")
     sys.exit(128 + number)
+
+
+def _interrupted(number: int, frame: object) -> NoReturn:
+    """Say at once that the key was heard: to end workers takes seconds."""
+    sys.stderr.write("\nstopping ...\n")
+    sys.stderr.flush()
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
@@ -71,7 +82,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; finished tiles are kept, and the same command goes on from there\n")
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, session.Unheard):
+        # what is left in the buffer would be tried again, and complained about, when the interpreter ends
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
         return 1
     except MarstfnError as error:
         _show(error, str(error))

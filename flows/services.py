@@ -81,7 +81,10 @@ def up(*, port: int | None = None, say: Say = lambda text: None) -> State:
     with _locked():
         state = load()
         if state is not None and state.running and server_api.healthy(state.api):
-            say("server and worker are running already")
+            other = (
+                f" (not on {port}, which was asked for: `marstfn down` first)" if port not in (None, state.port) else ""
+            )
+            say(f"server and worker are running already, on port {state.port}{other}")
             return _activate(state)
         if state is not None:
             say("what was started before is gone or ill: starting afresh")

@@ -65,10 +65,17 @@ def new_run() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
+class Unheard(Exception):
+    """Standard output is closed or full: nobody takes the result."""
+
+
 def out(text: str = "") -> None:
-    """One line of result on standard output."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """One line of result on standard output. Raises Unheard where that takes nothing more."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError) as error:  # AttributeError: it was closed before we began, and is None
+        raise Unheard(str(error)) from error
 
 
 def activation() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from distributed import Client
 
-from pipeline import cluster, job, logs, settings
+from pipeline import cluster, hosts, job, logs, settings
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 from pipeline.job import Job, Summary
@@ -90,6 +90,8 @@ def begun(
             stack.enter_context(logs.to_file(path, run))
         hear(Note("log", str(path)))
         log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
+        # the log has what workers say of servers already: only the listener is to hear it
+        stack.enter_context(hosts.announced(listener))
         with endings():
             yield made, hear
 
@@ -140,8 +142,9 @@ def prepared(prepare: Callable[[Listener], Job], listener: Listener) -> Job:
 
     def hear(event: Event) -> None:
         if isinstance(event, Note) and event.kind == "store":
-            folder = Store(event.text).local
-            if folder is not None and not folder.exists():
+            store = Store(event.text)
+            folder = store.local
+            if folder is not None and not store.present:
                 new.append(folder)
         listener(event)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import logging
 import re
+import stat
 import time
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -88,18 +92,21 @@ def read(
             raise AOIError(_too_large("the inline area of interest", len(text), max_bytes))
         return _checked(geojson.parse(text.encode(), "inline GeoJSON"), "aoi", "inline", max_km2)
     if "://" in text:
-        shown = unsigned(text)
+        try:
+            shown = unsigned(text)
+        except ValueError as error:
+            raise AOIError(
+                f"area of interest {text[:80]!r} is not a URL that can be read ({error}); nothing was planned. "
+                "Correct the address"
+            ) from error
         document = geojson.parse(_fetched(text, shown, max_bytes, timeout), shown)
         return _checked(document, Path(urlsplit(text).path).stem, shown, max_km2)
     return _from_file(text, base or Path.cwd(), max_km2, max_bytes)
 
 
 def _from_file(text: str, base: Path, max_km2: float, max_bytes: int) -> AOI:
-    path = Path(text).expanduser()
-    path = path if path.is_absolute() else base / path
-    if not path.is_file() and not path.suffix and path.with_suffix(".geojson").is_file():
-        path = path.with_suffix(".geojson")
-    if path.is_file():
+    path, kind = _looked_up(text, base)
+    if kind == "file":
         log.info("area of interest: the file %s", path)
         try:
             size = path.stat().st_size
@@ -110,17 +117,50 @@ def _from_file(text: str, base: Path, max_km2: float, max_bytes: int) -> AOI:
             raise AOIError(f"area of interest {path} cannot be read: {error}; make it readable") from error
         aoi = _checked(geojson.parse(data, str(path)), path.stem, str(path), max_km2)
         return AOI(aoi.name, aoi.polygon, aoi.source, path.parent)
+    if kind == "special":
+        raise AOIError(
+            f"area of interest {path} is a pipe or device, whose end cannot be foreseen; nothing was planned. "
+            "Write it to a file first, or give it inline"
+        )
     name = text.removesuffix(".geojson")
     if name in bundled():
         log.info("area of interest: the bundled %s.geojson (there is no file %s)", name, path)
         data = (resources.files("pipeline") / "aois" / f"{name}.geojson").read_bytes()
         return _checked(geojson.parse(data, name), name, f"bundled {name}.geojson", max_km2)
-    if path.is_dir():
+    if kind == "folder":
         raise AOIError(f"area of interest {path} is a folder; nothing was planned. Name the GeoJSON file in it")
     raise AOIError(
         f"area of interest {text!r}: there is no file {path}, and no bundled area of that name ({_names()}); "
         "nothing was planned. Correct the path, or give a URL or inline GeoJSON"
     )
+
+
+def _looked_up(text: str, base: Path) -> tuple[Path, Literal["file", "folder", "special", "none"]]:
+    """The path that `text` stands for, `.geojson` added where only so there is a file, and what lies there."""
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    try:
+        path = Path(text).expanduser()
+        path = path if path.is_absolute() else base / path
+        found = _kind(path)
+        if found == "none" and path.name and not path.suffix and _kind(path.with_suffix(".geojson")) == "file":
+            return path.with_suffix(".geojson"), "file"
+    except RuntimeError as error:  # ~user, and there is no such user
+        raise AOIError(f"area of interest {shown!r}: {error}; nothing was planned. Write the path out") from error
+    except (OSError, ValueError) as error:
+        why = "it is too long for a path" if getattr(error, "errno", None) == errno.ENAMETOOLONG else str(error)
+        raise AOIError(
+            f"area of interest {shown!r} is neither GeoJSON nor a path that can be looked at ({why}); nothing was "
+            "planned. Inline GeoJSON begins with {; a path must be one you may read"
+        ) from error
+    return path, found
+
+
+def _kind(path: Path) -> Literal["file", "folder", "special", "none"]:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "none"
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "special"
 
 
 def _fetched(url: str, shown: str, max_bytes: int, timeout: float) -> bytes:
@@ -167,9 +207,14 @@ def _named(document: Mapping[str, Any], fallback: str) -> str:
     name = fallback
     if fallback == "aoi":
         properties = document.get("properties")
-        name = str(document.get("name") or (properties or {}).get("name") or fallback)
-    clean = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60]
-    return clean or "aoi"
+        own = properties.get("name") if isinstance(properties, Mapping) else None
+        name = str(document.get("name") or own or fallback)
+    # letters with accents lose them; of a name in another script a hash keeps it apart from others
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    clean = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-")[:60]
+    if clean:
+        return clean
+    return f"aoi-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}" if name.strip() else "aoi"
 
 
 def _too_large(where: str, size: int, limit: int, *, at_least: bool = False) -> str:

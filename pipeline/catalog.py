@@ -23,6 +23,9 @@ from pipeline.profiles import Role, Source
 PAGE = 100
 """Items asked for in one page: larger pages time out on public servers."""
 
+MOST = 20_000
+"""Items in one month beyond which a catalogue is taken to page without end; the largest area has some hundreds."""
+
 RETRIED = (429, 500, 502, 503, 504)
 
 _NO_API = (APIError, STACError, ClientTypeError, ValueError, KeyError, TypeError, AttributeError)
@@ -154,7 +157,10 @@ def _pages(
     bbox: tuple[float, float, float, float],
     interval: tuple[datetime, datetime],
 ) -> Iterator[Item]:
-    """Items of all pages; ends at an empty page, or at one that repeats what was seen, whatever its next link says."""
+    """Items of all pages; ends at an empty page, whatever its next link says.
+
+    Raises CatalogError at a page that repeats what was seen, and beyond MOST items: such a catalogue pages for ever.
+    """
     seen: set[tuple[str, str]] = set()
     try:
         pages = client.search(
@@ -162,12 +168,25 @@ def _pages(
         ).pages_as_dicts()
         for page in pages:
             fresh = [i for i in page["features"] if (str(i.get("collection")), str(i["id"])) not in seen]
-            if not fresh:
+            if not page["features"]:
                 return
+            if not fresh:
+                first = str(page["features"][0]["id"])
+                raise _endless(source, interval, f"after {len(seen)} items it served a page again (item {first})")
             seen.update((str(i.get("collection")), str(i["id"])) for i in fresh)
+            if len(seen) > MOST:
+                raise _endless(source, interval, f"it served more than {MOST:,} items and still names a next page")
             yield from fresh
     except _NO_API as error:
         raise _unusable(source, error) from error
+
+
+def _endless(source: Source, interval: tuple[datetime, datetime], what: str) -> CatalogError:
+    days = f"{interval[0]:%Y-%m-%d} to {interval[1]:%Y-%m-%d}"
+    return CatalogError(
+        f"catalogue {source.url} pages without end: searched from {days}, {what}; whether its answer is whole cannot "
+        "be told, and nothing was planned. Choose another catalogue, or tell whoever runs it"
+    )
 
 
 def _unusable(source: Source, error: Exception) -> CatalogError:

@@ -77,13 +77,15 @@ def shard_objects(stage: str, tile: str, recorded: Mapping[str, str], found: Map
         now = found[name]
         if now == checksum:
             continue
+        remedy = AGAIN
         if now == ABSENT:
             what, consequence = "the shard is gone", "its pixels read as nothing"
+            remedy = "Run again with the same store: only this tile is made anew"
         elif checksum == ABSENT:
             what, consequence = "there is a shard where none was written", "its pixels come from elsewhere"
         else:
             what, consequence = "its bytes do not match their checksum", "its pixels may be wrong or unreadable"
-        yield Finding("objects", what, f"{name} ({stage}, tile {tile})", consequence, AGAIN)
+        yield Finding("objects", what, f"{name} ({stage}, tile {tile})", consequence, remedy)
 
 
 def fused_values(plan: Plan, tile: str, dates: slice, stored: Stored) -> Iterator[Finding]:

@@ -142,11 +142,7 @@ def create_fused(plan: Plan, store: Store, versions: dict[str, str] | None = Non
 
 def exists(store: Store, name: str) -> bool:
     """Whether a cube was begun under this name."""
-    try:
-        zarr.open_group(store.zarr(name), mode="r")
-    except FileNotFoundError:
-        return False
-    return True
+    return _group(store, name) is not None
 
 
 def adopt_inputs(plan: Plan, store: Store) -> None:
@@ -159,6 +155,11 @@ def set_methods(store: Store, gate: list[dict[str, str]], methods: Sequence[str]
     """Set the fused cube's attributes `gate` (a row a season; empty where a method was forced) and `methods_used`."""
     attrs = zarr.open_group(store.zarr(FUSED), mode="r+").attrs
     attrs.update({"gate": gate, "methods_used": sorted(set(methods))})
+
+
+def set_missed(store: Store, lines: Sequence[str]) -> None:
+    """Set the fused cube's attribute `items_without_pixels`: items that cover the area and gave nothing there."""
+    zarr.open_group(store.zarr(FUSED), mode="r+").attrs["items_without_pixels"] = list(lines)
 
 
 def shift_values(plan: Plan, shifts: Sequence[SceneShift]) -> dict[str, NDArray[Any]]:
@@ -216,6 +217,11 @@ def array(store: Store, cube: str, name: str, mode: str = "r") -> zarr.Array[Any
         return zarr.open_array(store.zarr(cube), path=name, mode="r+" if mode == "r+" else "r")
     except FileNotFoundError as error:
         raise CubeError(f"{store.join(cube)} has no array {name}; the run that makes it has not begun") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CubeError(
+            f"{store.join(cube)} is damaged: the zarr.json of {name} cannot be understood ({type(error).__name__}: "
+            f"{error}). Delete the folder {cube} and run again with the same store: it is made anew"
+        ) from error
 
 
 def write_block(target: zarr.Array[Any], dates: slice, window: Window, resolution: int, data: NDArray[Any]) -> None:
@@ -250,9 +256,8 @@ def inner_side(tile_px: int) -> int:
 
 
 def _holds(plan: Plan, store: Store, name: str) -> bool:
-    try:
-        group = zarr.open_group(store.zarr(name), mode="r")
-    except FileNotFoundError:
+    group = _group(store, name)
+    if group is None:
         return False
     attrs = group.attrs
     if attrs.get("format_version") != FORMAT:
@@ -266,6 +271,24 @@ def _holds(plan: Plan, store: Store, name: str) -> bool:
         )
     # the consolidated metadata come last: without them a template was left half-made, and is made again
     return group.metadata.consolidated_metadata is not None
+
+
+def status(store: Store) -> str | None:
+    """The fused cube's attribute `status`; None before there is a cube. Raises StoreError where it is damaged."""
+    group = _group(store, FUSED)
+    return None if group is None else str(group.attrs.get("status"))
+
+
+def _group(store: Store, name: str) -> zarr.Group | None:
+    try:
+        return zarr.open_group(store.zarr(name), mode="r")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store.join(name)} is damaged: its zarr.json cannot be understood ({type(error).__name__}: {error}). "
+            f"Delete the folder {name} and run again with the same store: it is made anew"
+        ) from error
 
 
 def _root(store: Store, name: str, attrs: dict[str, Any]) -> zarr.Group:

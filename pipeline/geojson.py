@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ _REMEDY = "give a GeoJSON Polygon or MultiPolygon in longitude, latitude (WGS 84
 
 def parse(data: bytes, where: str) -> Mapping[str, Any]:
     """The JSON object in `data` (UTF-8); `where` names it in errors. Raises AOIError."""
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise AOIError(f"area of interest {where} is text in UTF-16, and GeoJSON is UTF-8; save it as UTF-8")
     try:
         document = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -31,6 +34,8 @@ def parse(data: bytes, where: str) -> Mapping[str, Any]:
         raise AOIError(
             f"area of interest {where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}; {_REMEDY}"
         ) from error
+    except ValueError as error:  # Python reads no integer of more than 4300 digits
+        raise AOIError(f"area of interest {where} holds a number that cannot be read ({error}); {_REMEDY}") from error
     except RecursionError as error:
         raise AOIError(f"area of interest {where} is nested too deeply to be GeoJSON; {_REMEDY}") from error
     if not isinstance(document, dict):
@@ -89,7 +94,10 @@ def _geometries(node: Any, where: str, label: str) -> Iterator[tuple[Mapping[str
         if node.get("geometry") is not None:
             yield from _geometries(node["geometry"], where, label)
     elif kind == "GeometryCollection":
-        for index, geometry in enumerate(node.get("geometries") or ()):
+        geometries = node.get("geometries")
+        if not isinstance(geometries, list):
+            raise AOIError(f"area of interest {where}{label} is a GeometryCollection without geometries; {_REMEDY}")
+        for index, geometry in enumerate(geometries):
             yield from _geometries(geometry, where, f"{label} (geometry {index})")
     elif kind in _AREAL:
         yield node, label
@@ -139,7 +147,8 @@ def _check_range(positions: list[tuple[float, ...]], where: str, label: str) -> 
     lats = [p[1] for p in positions]
     if all(abs(x) <= 180 for x in lons) and all(abs(y) <= 90 for y in lats):
         return
-    x, y = next(p for p in positions if abs(p[0]) > 180 or abs(p[1]) > 90)
+    # an integer in JSON may have any number of digits, which no float holds
+    x, y = (max(-1e300, min(1e300, v)) for v in next(p for p in positions if abs(p[0]) > 180 or abs(p[1]) > 90))
     at = f"area of interest {where}{label}: position [{x:g}, {y:g}]"
     if all(abs(x) <= 90 for x in lons) and all(abs(y) <= 180 for y in lats):
         raise AOIError(

@@ -93,12 +93,14 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
             spent["write"] += time.perf_counter() - start
             if group.masked:
                 counts += [[int((day == v).sum()) for v in (CLEAR, MASKED, NOTHING)] for day in data["clear"]]
+            else:
+                known = [int((day != FILL).sum()) for day in data[group.bands[0]]]
+                counts += [[n, 0, day.size - n] for n, day in zip(known, data[group.bands[0]], strict=True)]
             del data
         names = (*group.bands, "clear") if group.masked else group.bands
         for name in names:
             objects += cube.shard_objects(plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution)
-        if group.masked:
-            stats[group.name] = counts
+        stats[group.name] = counts
     start = time.perf_counter()
     checksums = ledger.checksum(store, objects)
     spent["check"] = time.perf_counter() - start

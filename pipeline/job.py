@@ -18,7 +18,20 @@ from typing import TYPE_CHECKING, Any
 import pystac
 from distributed import Client
 
-from pipeline import cluster, cube, ledger, logs, planner, publish, registration, sampling, settings, workers
+from pipeline import (
+    cluster,
+    cube,
+    hosts,
+    ledger,
+    logs,
+    planner,
+    publish,
+    registration,
+    sampling,
+    settings,
+    workers,
+    yields,
+)
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Listener, Note, StageDone, StageStarted, silent
@@ -28,7 +41,7 @@ from pipeline.ingest import ingest_fingerprint
 from pipeline.plan import Plan, fingerprint
 from pipeline.request import Request
 from pipeline.shifts import SceneShift
-from pipeline.store import FUSED, ITEMS, LEDGER, PLAN, Store
+from pipeline.store import FUSED, INPUTS, ITEMS, LEDGER, PLAN, Store
 from pipeline.tasks import Failure, map_tiles
 from pipeline.views import Truth
 from pipeline.workers import pairs
@@ -40,6 +53,8 @@ log = logging.getLogger(__name__)
 
 PAIRS = f"{LEDGER}/pairs.json"
 LOCK = ".lock"
+TOLD = 5
+"""Items without pixels that are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +149,29 @@ def open_job(store: Store) -> Job:
 
 
 def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
-    """Read all tiles that are not in the ledger yet. Raises MarstfnError naming the tiles that failed."""
+    """Read all tiles that are not in the ledger yet, and tell of items that gave no pixel although they cover the area.
+
+    Raises MarstfnError naming the tiles that failed, AssetError where a whole sensor gave nothing.
+    """
     plan, store = job.plan, job.store
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
     tiles = list(plan.tiles)
-    todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t))]
+    there = store.sizes(INPUTS)
+    todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t), there)]
     if todo:
         _unfinished(store)
     where = (store.url, workers.stamped(store))
     stage("ingest", tiles, todo, listener, lambda: map_tiles(
         client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
+    missed = yields.missed(plan, store, job.items)
+    yields.write(store, missed)
+    for item in missed[:TOLD]:
+        listener(Note("warning", item.text))
+    if len(missed) > TOLD:
+        text = f"{len(missed) - TOLD} more items gave no pixels: {store.join(yields.NAME)} lists them all"
+        listener(Note("warning", text))
 
 
 def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonisation:
@@ -237,7 +263,8 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     chosen = workers.decided(plan, store, fits, found).methods
     cube.set_shifts(plan, store, fits.shifts)
     tiles = list(plan.tiles)
-    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, fuse_fingerprint(plan, t, fits, found, chosen))]
+    there, prints = store.sizes(FUSED), {t.name: fuse_fingerprint(plan, t, fits, found, chosen) for t in tiles}
+    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, prints[t.name], there)]
     if todo:
         _unfinished(store)
     basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found], "methods": chosen})
@@ -259,7 +286,8 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
     decision = workers.decided(plan, store, fits, found)
     prints = {t.name: fuse_fingerprint(plan, t, fits, found, decision.methods) for t in plan.tiles}
-    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from)]
+    there = store.sizes(FUSED)
+    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from, there)]
     if missing:
         raise CubeError(
             f"{store.join(FUSED)} lacks {len(missing)} tiles ({', '.join(missing[:5])}...); it stays in progress. "
@@ -267,6 +295,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
         )
     published = publish.finish(store, plan, methods=decision.methods, truth=truth, listener=listener)
     cube.set_methods(store, judging.rows(decision), decision.methods)
+    cube.set_missed(store, [m.line for m in yields.read(store)])
     cube.set_status(store, "complete")
     listener(Note("cube", store.join(FUSED)))
     return Summary(
@@ -279,7 +308,7 @@ def run(request: Request, listener: Listener = silent, *, truth: Truth | None = 
     """All stages, on the cluster the request names or an embedded one."""
     began = time.monotonic()
     job = prepare(request, listener)
-    with alone(job.store):
+    with alone(job.store), hosts.announced(listener):
         with cluster.connect(request.scheduler, device=job.plan.options.device, defaults=settings.load()) as client:
             logs.forward(client)
             listener(Note("dashboard", client.dashboard_link))
@@ -333,7 +362,7 @@ def _unfinished(store: Store) -> None:
 
 def _writable(store: Store) -> Path | None:
     """Raise StoreError before anything is searched or computed, rather than after; the folder if it was made now."""
-    new = store.local is not None and not store.local.exists()
+    new = store.local is not None and not store.present
     probe = f".marstfn-{uuid.uuid4().hex}"
     store.write(probe, b"")
     store.delete(probe)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipeline.errors import CubeError
 from pipeline.store import LEDGER, Store
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["ingest", "fuse", "mine"]
 ABSENT = "absent"
@@ -33,6 +36,8 @@ class Record:
     """Seconds by phase."""
     written: str = ""
     """When, ISO 8601, UTC."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes by object name, so that a lost or cut object is seen without reading; empty in records of old."""
 
 
 def name(stage: Stage, tile: str) -> str:
@@ -43,7 +48,8 @@ def name(stage: Stage, tile: str) -> str:
 def write(store: Store, record: Record) -> None:
     """Enter a tile; to be called when all its shards are stored. Raises StoreError."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    text = json.dumps({**asdict(record), "written": now}, sort_keys=True, allow_nan=False)
+    sizes = {entry: size for entry in record.checksums if (size := store.size(entry)) is not None}
+    text = json.dumps({**asdict(record), "written": now, "sizes": sizes}, sort_keys=True, allow_nan=False)
     store.write(name(record.stage, record.tile), text.encode())
 
 
@@ -53,16 +59,52 @@ def read(store: Store, stage: Stage, tile: str) -> Record | None:
     if data is None:
         return None
     try:
-        return Record(**json.loads(data))
+        record = Record(**json.loads(data))
+        _check_types(record)
+        return record
     except (ValueError, TypeError) as error:
         where = store.join(name(stage, tile))
         raise CubeError(f"{where} is not a ledger record ({error}); delete it and the tile is made again") from error
 
 
-def done(store: Store, stage: Stage, tile: str, fingerprint: str) -> bool:
-    """Whether a tile was finished from these very inputs."""
-    record = read(store, stage, tile)
-    return record is not None and record.fingerprint == fingerprint
+def done(store: Store, stage: Stage, tile: str, fingerprint: str, there: Mapping[str, int] | None = None) -> bool:
+    """Whether a tile was finished from these very inputs and what it left is still there.
+
+    `there`: Store.sizes of the stage's cube, where many tiles are asked for; None: the store is asked for each object.
+    A record that cannot be understood is none: its tile is made again.
+    """
+    try:
+        record = read(store, stage, tile)
+    except CubeError as error:
+        log.warning("%s", error)
+        return False
+    return record is not None and record.fingerprint == fingerprint and not lost(store, record, there)
+
+
+def lost(store: Store, record: Record, there: Mapping[str, int] | None = None) -> list[str]:
+    """Objects of a record that are gone from the store or have another length, without reading them."""
+    out = []
+    for entry, checksum in record.checksums.items():
+        if checksum == ABSENT:
+            continue
+        size = store.size(entry) if there is None else there.get(entry)
+        if size is None or size != record.sizes.get(entry, size):
+            out.append(entry)
+    return out
+
+
+def _check_types(record: Record) -> None:
+    """Raise TypeError where a field has another type than a record's: JSON of the right names may hold anything."""
+    kinds = {"stage": str, "tile": str, "fingerprint": str, "written": str, "checksums": dict, "stats": dict}
+    kinds |= {"seconds": int | float, "timings": dict, "sizes": dict}  # type: ignore[dict-item]
+    for name, kind in kinds.items():
+        value = getattr(record, name)
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    if not all(isinstance(checksum, str) for checksum in record.checksums.values()):
+        raise TypeError("checksums are not all text")
+    if record.written:
+        datetime.fromisoformat(record.written)
 
 
 def clear(store: Store, stage: Stage) -> None:

@@ -12,6 +12,7 @@ from odc.geo.geom import Geometry
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.choices import Method as Method
+from pipeline.errors import StoreError
 from pipeline.grid import Grid, Tile
 
 FORMAT = "2"
@@ -153,6 +154,25 @@ class Plan(Frozen):
     def fingerprint(self) -> str:
         """64 hex digits: equal plans, equal fingerprints."""
         return fingerprint(self.model_dump(mode="json"))
+
+
+def parsed(text: bytes, where: str) -> Plan:
+    """The plan in the bytes of a plan.json at `where`. Raises StoreError where it is damaged or of another format."""
+    damaged = "nothing was changed there. Restore it from a copy, or choose another --store"
+    try:
+        version = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{where} is damaged: it is no plan ({type(error).__name__}: {error}); {damaged}") from error
+    if version != FORMAT:
+        raise StoreError(
+            f"{where} has format version {version!r}, this program reads {FORMAT!r}; nothing was changed there. "
+            "Choose another --store, or go on with the release that wrote it"
+        )
+    try:
+        return Plan.model_validate_json(text)
+    except ValueError as error:
+        first = " ".join(str(error).splitlines()[:3])
+        raise StoreError(f"{where} is damaged: it is no plan ({first}); {damaged}") from error
 
 
 def fingerprint(value: Mapping[str, Any] | list[Any] | str) -> str:

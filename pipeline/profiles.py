@@ -145,11 +145,11 @@ _LANDSAT_TYPES = MappingProxyType({"qa_pixel": ("uint16", 1)})  # QA_PIXEL fill 
 
 _HTTP = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # else every open asks for side-car files first
-    "GDAL_HTTP_MAX_RETRY": "6",
+    "GDAL_HTTP_MAX_RETRY": "1",  # silent; the retries that are told and bounded are the reader's (pipeline.hosts)
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    "GDAL_HTTP_LOW_SPEED_TIME": "30",  # a stalled transfer ends, and is retried
+    "GDAL_HTTP_LOW_SPEED_TIME": "15",  # a stalled transfer ends, and is retried
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
     "GDAL_HTTP_MULTIRANGE": "SERIAL",  # the parallel form does not retry and leaves silent holes
     "VSI_CACHE": "FALSE",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
-from pipeline import cube, harmonise, stac_item, views
+from pipeline import cube, harmonise, stac_item, views, yields
 from pipeline.cube import FILL, FUSED_PIXELS, HIDDEN, NOTHING, OBSERVED, UPSAMPLED
 from pipeline.encoding import QUALITY
 from pipeline.events import Listener, Note, silent
@@ -24,6 +24,7 @@ from pipeline.harmonise import Harmonisation
 from pipeline.plan import Plan, Scene
 from pipeline.shifts import SceneShift
 from pipeline.store import FUSED, Store
+from pipeline.yields import Missed
 
 REPORT = "report"
 SCENES_JSON, SCENES_CSV = f"{REPORT}/scenes.json", f"{REPORT}/scenes.csv"
@@ -166,7 +167,7 @@ def finish(
     """
     counted = tally(store, plan)
     landsat, sentinel = rows(plan, counted, harmonise.read(store), methods)
-    store.write(SCENES_JSON, scenes_json(plan, landsat, sentinel).encode())
+    store.write(SCENES_JSON, scenes_json(plan, landsat, sentinel, yields.read(store)).encode())
     store.write(SCENES_CSV, scenes_csv(landsat).encode())
     text = f"{len(landsat)} Landsat and {len(sentinel)} Sentinel-2 dates"
     listener(Note("scenes", text, [asdict(row) for row in landsat]))
@@ -213,8 +214,13 @@ def best_tile(plan: Plan, counted: Tally) -> Tile:
     return min((t for t, share in zip(tiles, known, strict=True) if share >= 0.98 * max(known)), key=off_centre)
 
 
-def scenes_json(plan: Plan, landsat: tuple[LandsatRow, ...], sentinel: tuple[SentinelRow, ...]) -> str:
-    """Both tables and the items left out, as JSON."""
+def scenes_json(
+    plan: Plan,
+    landsat: tuple[LandsatRow, ...],
+    sentinel: tuple[SentinelRow, ...],
+    missed: Sequence[Missed] = (),
+) -> str:
+    """Both tables, the items left out and those that gave no pixel, as JSON."""
     content: dict[str, Any] = {
         "name": plan.name,
         "year": plan.year,
@@ -223,6 +229,7 @@ def scenes_json(plan: Plan, landsat: tuple[LandsatRow, ...], sentinel: tuple[Sen
         "landsat": [asdict(row) for row in landsat],
         "sentinel2": [asdict(row) for row in sentinel],
         "dropped": [entry.model_dump() for entry in plan.dropped],
+        "without_pixels": [asdict(entry) for entry in missed],
     }
     return json.dumps(content, indent=1, allow_nan=False)
 

@@ -30,17 +30,23 @@ from rasterio.vrt import WarpedVRT
 
 from pipeline.cube import FILL, pack
 from pipeline.errors import AssetError
+from pipeline.hosts import Hosts, host_of, silent
 from pipeline.plan import Radiometry
 from pipeline.sensors import to_reflectance
 
-TRIES = 3
-"""Attempts at one asset before the tile fails (the tile itself is tried again, too)."""
-PAUSE = 0.4
+TRIES = 6
+"""Attempts at an asset whose server does not answer before the tile fails (the tile itself is tried again, too)."""
+TRIES_READING = 3
+"""Attempts at an asset that comes and cannot be read: what was cut on the way may be whole the next time."""
+PAUSE = 0.8
 """Seconds before the second attempt, doubled before each further one."""
 TOLERANCE = 1e-6
 """Pixels by which GDAL may approximate a reprojection; its own 0.125 makes tiles differ from the whole."""
 PASTE = 1e-3
 """Pixels of shift below which a source lies on the lattice and is copied as it is."""
+
+HOSTS = Hosts()
+"""What the reading threads of this process know of the servers they read from."""
 
 _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
@@ -83,24 +89,43 @@ class _Reader:
     ) -> tuple[tuple[slice, slice], NDArray[Any]]:
         """(roi, pixels): int16 reflectance for bands, the stored numbers for masks. Raises AssetError."""
         asset = self._asset
-        for attempt in range(TRIES):
-            try:
-                with _uncached(attempt):
-                    pixels = _warp(self._sign(asset.href), asset, dst_geobox, cfg.resampling)
-                break
-            except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
-                if attempt + 1 == TRIES:
-                    raise AssetError(
-                        f"asset {asset.key!r} of item {asset.item} cannot be read for {self._where} "
-                        f"({asset.href}): {_reason(error)}. The tile is not written; run the same command again to "
-                        "go on from here, or plan anew if the catalogue has withdrawn the item"
-                    ) from error
-                time.sleep(PAUSE * 2**attempt)
+        pixels = self._pixels(dst_geobox, cfg.resampling)
         everything = (slice(0, dst_geobox.shape.y), slice(0, dst_geobox.shape.x))
         if asset.radiometry is None:
             fill = cfg.fill_value if cfg.fill_value is not None else asset.nodata
             return everything, np.where(np.isnan(pixels), fill, pixels).astype(cfg.dtype)
         return everything, pack(to_reflectance(pixels, asset.radiometry))
+
+    def _pixels(self, target: GeoBox, resampling: str) -> NDArray[np.float32]:
+        """The asset on `target`, after as many attempts as its failures deserve."""
+        host = host_of(self._asset.href)
+        for attempt in range(TRIES):
+            why = HOSTS.given_up(host)
+            if why is not None:
+                raise self._failed(why)
+            try:
+                with _uncached(attempt):
+                    pixels = _warp(self._sign(self._asset.href), self._asset, target, resampling)
+            except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
+                reason = _reason(error)
+                waiting = bool(host) and silent(reason)
+                if waiting:
+                    HOSTS.failed(host, reason)
+                if attempt + 1 >= (TRIES if waiting else TRIES_READING):
+                    raise self._failed(reason) from error
+                time.sleep(PAUSE * 2**attempt)
+            else:
+                HOSTS.answered(host)
+                return pixels
+        raise AssertionError("unreachable")
+
+    def _failed(self, reason: str) -> AssetError:
+        asset = self._asset
+        return AssetError(
+            f"asset {asset.key!r} of item {asset.item} cannot be read for {self._where} ({asset.href}): {reason}. "
+            "The tile is not written; run the same command again to go on from here, or plan anew if the catalogue has "
+            "withdrawn the item"
+        )
 
 
 def load(

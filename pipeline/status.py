@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import zarr
-
-from pipeline import ledger
+from pipeline import cube, ledger, yields
 from pipeline.errors import CubeError, StoreError
-from pipeline.plan import FORMAT, Plan
+from pipeline.plan import Plan, parsed
 from pipeline.store import FUSED, LEDGER, PLAN, Store
 
 STAGES: tuple[ledger.Stage, ...] = ("ingest", "fuse")
@@ -66,6 +64,8 @@ class State:
     """Stages of the whole area between those of tiles, and whether each is done."""
     path: str = ""
     """Where the cube lies."""
+    missed: tuple[str, ...] = ()
+    """Items that cover the area and gave no pixel there."""
 
     @property
     def complete(self) -> bool:
@@ -77,30 +77,26 @@ class State:
         steps = (f"  {name:<9} {'done' if done else 'not done'}" for name, done in self.steps)
         ingest, *others = (f"  {stage.line}" for stage in self.stages)
         head = f"{self.plan.name} {self.plan.year}: {len(self.plan.scenes)} dates, {self.store}"
-        cube = self.cube or "not begun"
+        state = self.cube or "not begun"
         end = f": {self.path}" if self.complete else "; run the same command again to go on"
-        return [head, ingest, *steps, *others, f"  {'cube':<9} {cube}{end}"]
+        lost = [f"  {'no pixels':<9} {line}" for line in self.missed]
+        return [head, ingest, *lost, *steps, *others, f"  {'cube':<9} {state}{end}"]
 
 
 def read(store: Store) -> State:
     """The state of the run in `store`. Raises StoreError where no run was begun there."""
-    if store.local is not None and not store.local.is_dir():
+    if store.local is not None and not (store.present and store.local.is_dir()):
         raise StoreError(f"there is no folder {store.url}; give the store of a run (the folder that holds {PLAN})")
     text = store.read(PLAN)
     if text is None:
         raise StoreError(f"{store.url} holds no {PLAN}, so no run was begun there; give the store of a run")
-    try:
-        plan = Plan.model_validate_json(text)
-    except ValueError as error:
-        raise StoreError(
-            f"{store.join(PLAN)} is not a plan of format {FORMAT} ({str(error).splitlines()[0]}); "
-            "read it with the release that wrote it"
-        ) from error
+    plan = parsed(text, store.join(PLAN))
     tiles = [tile.name for tile in plan.grid.tiles()]
     names = ("harmonise", "gate") if plan.options.method == "auto" else ("harmonise",)
     steps = tuple((name, store.read(f"{LEDGER}/{name}.json") is not None) for name in names)
     stages = tuple(_stage(store, stage, tiles) for stage in STAGES)
-    return State(store.url, plan, stages, _status(store), steps, store.join(FUSED))
+    missed = tuple(m.line for m in yields.read(store))
+    return State(store.url, plan, stages, cube.status(store), steps, store.join(FUSED), missed)
 
 
 def stage_state(stage: str, total: int, records: Sequence[ledger.Record], unreadable: Sequence[str] = ()) -> StageState:
@@ -136,13 +132,6 @@ def _stage(store: Store, stage: ledger.Stage, tiles: Sequence[str]) -> StageStat
         if record is not None:
             records.append(record)
     return stage_state(stage, len(tiles), records, unreadable)
-
-
-def _status(store: Store) -> str | None:
-    try:
-        return str(zarr.open_group(store.zarr(FUSED), mode="r").attrs.get("status"))
-    except FileNotFoundError:
-        return None
 
 
 def _span(left: timedelta) -> str:

@@ -47,6 +47,17 @@ class Store:
             return Path(unquote(parts.path))
         return None if "://" in self.url else Path(self.url)
 
+    @property
+    def present(self) -> bool:
+        """Whether the folder of a store on a disk is there. Raises StoreError where that cannot be told."""
+        try:
+            return self.local is None or self.local.exists()
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.url} cannot be looked at: {error.strerror}; nothing was changed. Choose a folder you "
+                "may read and write, with names of at most 255 bytes (--store)"
+            ) from error
+
     def join(self, name: str) -> str:
         """Address of the object or folder `name` inside this store."""
         return str(self.local / name) if self.local is not None else f"{self.url.rstrip('/')}/{name}"
@@ -101,17 +112,34 @@ class Store:
 
     def names(self, prefix: str) -> list[str]:
         """Names of all objects below `prefix`, sorted."""
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of all objects below `prefix`, by name: one listing, nothing is read."""
         if self._absent():
-            return []
+            return {}
         try:
             found = obstore.list(self._objects(), prefix).collect()
         except FileNotFoundError:
-            return []
+            return {}
         except (BaseError, OSError) as error:
             raise StoreError(
                 f"cannot list {self.join(prefix)}: {plainly(error)}; check that it can be reached"
             ) from error
-        return sorted(str(meta["path"]) for meta in found)
+        return {str(meta["path"]): int(meta["size"]) for meta in found}
+
+    def size(self, name: str) -> int | None:
+        """Bytes of object `name`, or None where there is none."""
+        if self._absent():
+            return None
+        try:
+            return int(obstore.head(self._objects(), name)["size"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"cannot look at {self.join(name)}: {plainly(error)}; check that the store can be reached"
+            ) from error
 
     def zarr(self, name: str) -> ZarrStore:
         """The Zarr store `name` in this folder."""
@@ -121,7 +149,7 @@ class Store:
 
     def _absent(self) -> bool:
         """True where reading must not create the folder it finds nothing in."""
-        return self.local is not None and not self.local.exists()
+        return self.local is not None and not self.present
 
     def _objects(self) -> obstore.store.ObjectStore:
         try:

@@ -22,6 +22,7 @@ from pipeline.errors import CubeError
 from pipeline.plan import FORMAT, Plan
 from pipeline.store import FUSED, INPUTS, ITEMS, PLAN, Store
 
+_MADE_ANEW = "Delete it, if there is anything left, and run again with the same store: it is made anew"
 _CONSOLIDATE = "Run zarr.consolidate_metadata on it"
 
 
@@ -71,7 +72,7 @@ def fused(store: Store, plan: Plan, *, finished: bool) -> list[Finding]:
         node = zarr.open_group(store.zarr(FUSED), mode="r")
         ds = xr.open_zarr(store.zarr(FUSED), chunks=None)
     except (OSError, ValueError, KeyError) as error:
-        return [Finding("format", f"it cannot be opened ({error})", FUSED, "there is no output", checks.ANEW)]
+        return [Finding("format", f"it cannot be opened ({error})", FUSED, "there is no output", _MADE_ANEW)]
     attrs = dict(node.attrs)
     if attrs.get("format_version") != FORMAT:
         what = f"its format version is {attrs.get('format_version')!r}, this program reads {FORMAT!r}"
@@ -116,7 +117,7 @@ def inputs(store: Store, plan: Plan) -> list[Finding]:
         root = zarr.open_group(store.zarr(INPUTS), mode="r", use_consolidated=False)
     except (OSError, ValueError) as error:
         what = f"it cannot be opened ({error})"
-        return [Finding("format", what, INPUTS, "the inputs of the fused dates are gone", checks.ANEW)]
+        return [Finding("format", what, INPUTS, "the inputs of the fused dates are gone", _MADE_ANEW)]
     identity = {"format_version": FORMAT, "plan_fingerprint": plan.fingerprint}
     found += checks.attributes(INPUTS, dict(root.attrs), identity)
     for group in cube.groups(plan):
@@ -125,7 +126,8 @@ def inputs(store: Store, plan: Plan) -> list[Finding]:
             ds = xr.open_zarr(store.zarr(INPUTS), group=group.name, consolidated=False, chunks=None)
             node = zarr.open_group(store.zarr(INPUTS), path=group.name, mode="r", use_consolidated=False)
         except (OSError, ValueError, KeyError) as error:
-            found.append(Finding("format", f"it cannot be opened ({error})", where, "its scenes are gone", checks.ANEW))
+            remedy = f"Delete the folder {INPUTS} and run again with the same store: it is made anew"
+            found.append(Finding("format", f"it cannot be opened ({error})", where, "its scenes are gone", remedy))
             continue
         scenes = cube.group_scenes(plan, group)
         found += checks.time_axis(f"{where}/time", _times(ds), cube.times(scenes))
@@ -144,7 +146,13 @@ def consolidated(seen: zarr.Group, stored: zarr.Group) -> Iterator[Finding]:
         consequence = "opening reads a file for each variable, and warns"
         yield Finding("attributes", "its metadata are not consolidated", FUSED, consequence, _CONSOLIDATE)
         return
-    for name, array in stored.arrays():
+    try:
+        arrays = dict(stored.arrays())
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"the metadata of one of its arrays cannot be understood ({type(error).__name__}: {error})"
+        yield Finding("attributes", what, FUSED, "readers that pass by the consolidated copy fail", _MADE_ANEW)
+        return
+    for name, array in arrays.items():
         copy = seen.get(name)
         if not isinstance(copy, zarr.Array) or copy.metadata != array.metadata:
             what = "its own metadata and the consolidated copy differ"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from marstfn.bands import FINE
-from pipeline import checks, cube, harmonise, ledger, templates
+from pipeline import checks, cube, harmonise, ledger, templates, yields
 from pipeline.checks import Finding
 from pipeline.cube import LAYERS, Group
 from pipeline.errors import CubeError
@@ -39,6 +39,8 @@ class Report:
     objects: int
     """Shards re-read."""
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What a reader of the cube should know although nothing is wrong with the store."""
 
     @property
     def ok(self) -> bool:
@@ -50,7 +52,8 @@ class Report:
         head = f"{self.store}: {self.tiles} tiles, {self.objects} shards re-read in {self.seconds:.1f} s"
         count = len(self.findings)
         verdict = "all is well" if self.ok else f"{count} finding{'s' if count > 1 else ''}"
-        return [f"{head}: {verdict}", *(f"  {finding}" for finding in self.findings)]
+        notes = (f"  note: {note}" for note in self.notes)
+        return [f"{head}: {verdict}", *(f"  {finding}" for finding in self.findings), *notes]
 
 
 def verify(
@@ -74,6 +77,7 @@ def verify(
     findings += templates.inputs(store, plan)
     findings += templates.fused(store, plan, finished=finished)
     findings += strays(store, plan)
+    gone = {name for name in (FUSED, INPUTS) if not store.sizes(name)}
     readable = {FUSED, INPUTS} - {f.where.split("/")[0] for f in findings if f.check in ("format", "layout")}
     prints, unknown = fingerprints(store, plan)
     findings += unknown
@@ -82,7 +86,7 @@ def verify(
 
     def one(tile: Tile) -> tuple[Tile, list[Finding], int, float]:
         start = time.perf_counter()
-        found, count = tile_findings(store, plan, tile, prints, readable if values else set())
+        found, count = tile_findings(store, plan, tile, prints, readable if values else set(), gone)
         return tile, found, count, time.perf_counter() - start
 
     count = failed = 0
@@ -96,7 +100,8 @@ def verify(
                 listener(TileFailed("verify", tile.name, f"{len(found)} findings, the first: {found[0]}"))
     seconds = time.perf_counter() - began
     listener(StageDone("verify", seconds, len(tiles) - failed, failed))
-    return Report(store.url, tuple(findings), len(tiles), count, seconds)
+    notes = tuple(m.text for m in yields.read(store))
+    return Report(store.url, tuple(findings), len(tiles), count, seconds, notes)
 
 
 def store_of(address: str | Path | Store) -> Store:
@@ -107,15 +112,18 @@ def store_of(address: str | Path | Store) -> Store:
     if text.endswith(".zarr"):
         text = text.rpartition("/")[0] or ("/" if text.startswith("/") else ".")
     store = Store(text)
-    if store.local is not None and not store.local.is_dir():
+    if store.local is not None and not (store.present and store.local.is_dir()):
         raise CubeError(f"there is no store at {text}; give the folder that the run printed")
     return store
 
 
 def tile_findings(
-    store: Store, plan: Plan, tile: Tile, prints: Fingerprints, readable: set[str]
+    store: Store, plan: Plan, tile: Tile, prints: Fingerprints, readable: set[str], gone: Collection[str] = ()
 ) -> tuple[list[Finding], int]:
-    """Ledger, bytes and (of the cubes in `readable`) values of one tile, and the number of shards read."""
+    """Ledger, bytes and (of the cubes in `readable`) values of one tile, and the number of shards read.
+
+    The shards of a cube that is `gone` as a whole, which is told once, are not told one by one.
+    """
     found: list[Finding] = []
     count = 0
     for stage in STAGES:
@@ -127,7 +135,7 @@ def tile_findings(
             found.append(Finding("ledger", str(error), where, "the tile cannot be trusted", checks.AGAIN))
             continue
         found += checks.ledger_record(stage, tile.name, record, prints(stage, tile), expected)
-        if record is None:
+        if record is None or (FUSED if stage == "fuse" else INPUTS) in gone:
             continue
         now = ledger.checksum(store, record.checksums)
         damaged = list(checks.shard_objects(stage, tile.name, record.checksums, now))

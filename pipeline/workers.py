@@ -10,10 +10,9 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pystac
 
@@ -24,7 +23,7 @@ from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
 from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile
 from pipeline.pairing import Pair
-from pipeline.plan import FORMAT, Plan, fingerprint
+from pipeline.plan import Plan, fingerprint, parsed
 from pipeline.shifts import SceneShift
 from pipeline.store import ITEMS, PLAN, Store
 
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from pipeline.mining import Census, Lattice, Mined, Wanted
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
@@ -52,16 +53,14 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
     """The task of a reading worker: ingest_tile on what the store says."""
     plan, items = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return ingest_tile(plan, Store(url), tile, items)
+    return _plainly(tile, lambda: ingest_tile(plan, Store(url), tile, items))
 
 
 def measure_one(row: int, col: int, url: str, stamp: str) -> tuple[str, registration.Found]:
     """The task of a reading worker: how far Landsat lies beside Sentinel-2 in the window that a tile stands for."""
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return tile.name, registration.measure_tile(plan, Store(url), tile)
+    return _plainly(tile, lambda: (tile.name, registration.measure_tile(plan, Store(url), tile)))
 
 
 def sample_one(
@@ -70,8 +69,7 @@ def sample_one(
     """The task of a reading worker: the pixels on which Landsat is checked."""
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return tile.name, sampling.sample_tile(plan, Store(url), tile, count, shifts)
+    return _plainly(tile, lambda: (tile.name, sampling.sample_tile(plan, Store(url), tile, count, shifts)))
 
 
 def gate_one(row: int, col: int, url: str, stamp: str, basis: str) -> Judged:
@@ -80,8 +78,7 @@ def gate_one(row: int, col: int, url: str, stamp: str, basis: str) -> Judged:
 
     plan, store = opened(url, stamp)[0], Store(url)
     place = next(p for p in places(plan) if (p.row, p.col) == (row, col))
-    with _plainly(place):
-        return judge_place(plan, store, place, *_basis(url, stamp, basis))
+    return _plainly(place, lambda: judge_place(plan, store, place, *_basis(url, stamp, basis)))
 
 
 def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult:
@@ -90,9 +87,12 @@ def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult
 
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with _plainly(tile):
+
+    def work() -> TileResult:
         fits, found = _basis(url, stamp, basis)
         return fuse_tile(plan, Store(url), tile, fits, found, decided(plan, Store(url), fits, found).methods)
+
+    return _plainly(tile, work)
 
 
 def survey_one(row: int, col: int, url: str, stamp: str, lattice: Lattice) -> Census:
@@ -101,8 +101,7 @@ def survey_one(row: int, col: int, url: str, stamp: str, lattice: Lattice) -> Ce
 
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return census(plan, Store(url), tile, lattice)
+    return _plainly(tile, lambda: census(plan, Store(url), tile, lattice))
 
 
 def mine_one(row: int, col: int, url: str, stamp: str, basis: str) -> Mined:
@@ -111,8 +110,7 @@ def mine_one(row: int, col: int, url: str, stamp: str, basis: str) -> Mined:
 
     plan, store = opened(url, stamp)[0], Store(url)
     tile = plan.grid.tile(row, col)
-    with _plainly(tile):
-        return mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis))
+    return _plainly(tile, lambda: mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis)))
 
 
 @lru_cache(maxsize=2)
@@ -125,18 +123,19 @@ def _wanted(url: str, basis: str) -> Wanted:
     return found
 
 
-@contextmanager
-def _plainly(tile: Tile) -> Iterator[None]:
-    """Log under the tile's name, and let errors go without their causes: those of GDAL cannot be pickled, and Dask
-    would send home a nameless Exception in their place."""
+def _plainly(tile: Tile, work: Callable[[], T]) -> T:
+    """Do the work of a task. It logs under the tile's name, and its errors go without cause and context: those of GDAL
+    cannot be pickled, and Dask would send home a nameless Exception in their place."""
     with logs.tile(tile.name):
         try:
-            yield
+            return work()
         except MarstfnError as error:
-            raise type(error)(str(error)) from None
+            plain = type(error)(str(error))
         except Exception as error:
             log.exception("tile %s failed", tile.name)
-            raise MarstfnError(f"{type(error).__name__}: {error} (its traceback is in the log)") from None
+            plain = MarstfnError(f"{type(error).__name__}: {error} (its traceback is in the log)")
+    # outside of the handlers: an error raised in one, `from None` too, keeps what was being handled as its context
+    raise plain
 
 
 def opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
@@ -158,19 +157,16 @@ def _opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
     text, items = store.read(PLAN), store.read(ITEMS)
     if text is None or items is None:
         raise StoreError(f"{url} holds no {PLAN if text is None else ITEMS}; run the command that makes the plan first")
-    version = _format(text)
-    if version != FORMAT:
-        raise StoreError(
-            f"{store.join(PLAN)} has format version {version!r}, this program reads {FORMAT!r}; nothing was changed "
-            "there. Choose another --store, or go on with the release that wrote it"
-        )
+    plan = parsed(text, store.join(PLAN))
     try:
-        plan = Plan.model_validate_json(text)
-    except ValueError as error:
-        raise StoreError(f"{store.join(PLAN)} is not a plan: {error}; choose another --store") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pystac warns about hrefs its storage extension cannot parse
-        found = pystac.ItemCollection.from_dict(json.loads(items))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pystac warns about hrefs its storage extension cannot parse
+            found = pystac.ItemCollection.from_dict(json.loads(items))
+    except (ValueError, KeyError, TypeError, AttributeError, pystac.STACError) as error:
+        raise StoreError(
+            f"{store.join(ITEMS)} is damaged: it is no collection of items ({type(error).__name__}: {error}); nothing "
+            "was changed there. Restore it from a copy, or choose another --store"
+        ) from error
     return plan, {item.id: item for item in found}
 
 
@@ -203,10 +199,3 @@ def stamped(store: Store) -> str:
     """What tells a worker that the plan in the store is not the one it remembers."""
     text = store.read(PLAN)
     return fingerprint((text or b"").decode(errors="replace"))
-
-
-def _format(text: bytes) -> Any:
-    try:
-        return json.loads(text).get("format")
-    except (ValueError, AttributeError):
-        return None

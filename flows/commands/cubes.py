@@ -62,7 +62,7 @@ def ndvi(
     ] = None,
     plot: Annotated[Path | None, Parameter(help="PNG to draw the year at --point into.")] = None,
     out_: Annotated[
-        Path | None, Parameter(name="--out", help="Zarr folder to write the NDVI of the whole cube to.")
+        str | None, Parameter(name="--out", help="Zarr folder to write the NDVI of the whole cube to.")
     ] = None,
     overwrite: Annotated[bool, Parameter(negative=(), help="Replace --out where it exists.")] = False,
     talk: Talk | None = None,
@@ -84,6 +84,10 @@ def ndvi(
         raise PlanError("ndvi needs --point LON,LAT or --out FOLDER.zarr; nothing was read")
     if plot is not None and point is None:
         raise PlanError("--plot draws the year at one place: give it with --point LON,LAT; nothing was read")
+    if out_ is not None and "://" in out_:
+        raise PlanError(
+            f"--out {out_} is an address, and ndvi writes to a folder of this machine only; nothing was read"
+        )
     place = None if point is None else _place(point)
     with talking(talk) as display:
         from pipeline import indices

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 
 from flows.session import Talk, new_run, out, talking
 from pipeline.choices import Method
+from pipeline.errors import PlanError
 
 if TYPE_CHECKING:
     from pipeline.job import Summary
@@ -145,15 +146,29 @@ def plan(
         from pipeline import planner
 
         asked = request(aoi, choices or Choices())
+        if out_ is not None and not out_.resolve().parent.is_dir():
+            raise PlanError(
+                f"--out {out_}: there is no folder {out_.resolve().parent}; nothing was searched. Make it first"
+            )
         area = planner.read_area(asked)
         display.say(area.line)
         made, _ = planner.make_plan(asked, area=area)
         for line in described(made, planner.store_url(asked, area)):
             out(line)
+        if made.options.device == "cuda" and asked.scheduler is None:
+            from pipeline import cluster
+            from pipeline.errors import ClusterError
+
+            try:
+                cluster.devices("cuda")
+            except ClusterError as error:
+                display.say(f"[yellow]note[/] `run` would fail here: {error}", always=True)
         if out_ is not None:
             from pipeline.store import Store
 
-            Store(str(out_.resolve().parent)).write(out_.name, made.model_dump_json(indent=1).encode())
+            # a link is followed: its name in the folder of what it leads to would be another file
+            target = out_.resolve()
+            Store(str(target.parent)).write(target.name, made.model_dump_json(indent=1).encode())
             out(f"plan: {out_}")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from flows.session import Talk, activation, out, talking
+
+PORTS = validators.Number(gte=0, lte=65535)
 
 
 def demo(
@@ -37,7 +39,9 @@ def demo(
 
 def up(
     *,
-    port: Annotated[int | None, Parameter(help="Port of the server; default 4200, or a free one.")] = None,
+    port: Annotated[
+        int | None, Parameter(validator=PORTS, help="Port of the server; default 4200, or a free one.")
+    ] = None,
     talk: Talk | None = None,
 ) -> None:
     """Start a Prefect server and a worker on loopback, deploy both flows, and switch to a Prefect profile of its own.
@@ -95,7 +99,7 @@ def down(
 def catalogue(
     folder: Path,
     *,
-    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    port: Annotated[int, Parameter(validator=PORTS, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     talk: Talk | None = None,
 ) -> None:
     """Serve a folder of scenes (such as demo/scenes) as a STAC catalogue on loopback, until interrupted.

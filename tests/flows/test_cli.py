@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli
+from tests.pipeline import small_store
 
 COMMANDS = ["demo", "run", "plan", "status", "verify", "ndvi", "export", "train", "up", "down", "catalogue"]
 MARSTFN = str(Path(sys.executable).with_name("marstfn"))
@@ -87,6 +88,11 @@ def test_wrong_usage_ends_with_2(capsys, arguments):
         (["ndvi", "cube", "--point", "1;2"], 2, ["LON,LAT"]),
         (["ndvi", "cube", "--plot", "a.png", "--out", "b.zarr"], 2, ["--plot", "--point"]),
         (["export", "no-such-cube", "tiffs"], 1, ["no-such-cube"]),
+        (["status", "x" * 300], 1, ["cannot be looked at", "255 bytes"]),
+        (["verify", "x" * 300], 1, ["cannot be looked at", "255 bytes"]),
+        (["run", "hailar", "--store", "x" * 300], 1, ["cannot be looked at", "255 bytes"]),
+        (["ndvi", "cube", "--out", "s3://bucket/ndvi.zarr"], 2, ["s3://bucket/ndvi.zarr", "folder of this machine"]),
+        (["plan", "hailar", "--out", "a/b/plan.json"], 2, ["no folder", "nothing was searched"]),
     ],
 )
 def test_bad_input_is_one_readable_message(capsys, tmp_path, monkeypatch, arguments, code, words):
@@ -134,3 +140,25 @@ def test_the_version_is_the_packages(capsys):
     import importlib.metadata
 
     assert typed(capsys, "--version")[1].strip() == importlib.metadata.version("marstfn")
+
+
+@pytest.mark.parametrize("arguments", [["up", "--port", "70000"], ["catalogue", ".", "--port", "-1"]])
+def test_a_port_out_of_range_is_wrong_usage(capsys, arguments):
+    assert typed(capsys, *arguments)[0] == 2
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_results_nobody_takes_end_quietly_with_a_code(tmp_path, redirection):
+    small_store.write(tmp_path / "store")
+    command = f'"{sys.executable}" -m flows.cli status "{tmp_path}/store" {redirection}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_an_interrupt_is_answered_at_once(capsys):
+    with pytest.raises(KeyboardInterrupt):
+        cli._interrupted(2, None)
+    assert "stopping ..." in capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -338,3 +340,62 @@ def test_a_token_in_the_address_is_used_and_told_to_nobody(url: str, caplog: pyt
 def test_other_schemes_are_not_fetched(scheme: str) -> None:
     with pytest.raises(AOIError, match=r"only http:// and https://"):
         aoi.read(f"{scheme}://example.org/a.geojson")
+
+
+TRIANGLE = [[119.7, 49.2], [119.8, 49.2], [119.8, 49.3], [119.7, 49.2]]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("x" * 300, ["too long for a path", "Inline GeoJSON begins with {"]),
+        ("/", ["is a folder"]),
+        ("~nosuchuser/x.geojson", ["~nosuchuser", "Write the path out"]),
+        ("http://[::1", ["not a URL that can be read", "Correct the address"]),
+        ("a\0b", ["neither GeoJSON nor a path"]),
+        ({"type": "GeometryCollection", "geometries": 3}, ["GeometryCollection without geometries"]),
+        ({"type": "Polygon", "coordinates": [[[10**400, 49.2], *TRIANGLE[1:]]]}, ["metres of a projected system"]),
+        ('{"type": "Polygon", "coordinates": [[[' + "1" * 5000 + ", 2]]]}", ["number that cannot be read"]),
+    ],
+)
+def test_odd_sources_are_refused_in_words(source: Any, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(AOIError) as caught:
+        aoi.read(source, base=tmp_path)
+    for part in words:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("properties", [3, "text", ["name"], None])
+def test_odd_properties_do_no_harm(properties: Any) -> None:
+    found = aoi.read(
+        {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [TRIANGLE]}}
+    )
+    assert found.name == "aoi"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf_16_is_called_so(tmp_path: Path, encoding: str) -> None:
+    text = json.dumps({"type": "Polygon", "coordinates": [TRIANGLE]})
+    (tmp_path / "field.geojson").write_bytes(
+        ("\ufeff" if encoding.endswith("le") else "").encode(encoding) + text.encode(encoding)
+    )
+    with pytest.raises(AOIError, match=r"field\.geojson is text in UTF-16.*save it as UTF-8"):
+        aoi.read("field.geojson", base=tmp_path)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "field.geojson")
+    with pytest.raises(AOIError, match=r"pipe or device.*Write it to a file first"):
+        aoi.read("field.geojson", base=tmp_path)
+
+
+def test_names_in_other_scripts_stay_apart(tmp_path: Path) -> None:
+    text = json.dumps({"type": "Polygon", "coordinates": [TRIANGLE]})
+    names = ["\u6d77\u62c9\u5c14", "\u5fb7\u5dde", "M\u00fcnchen"]
+    for name in names:
+        (tmp_path / f"{name}.geojson").write_text(text)
+    found = [aoi.read(f"{name}.geojson", base=tmp_path).name for name in names]
+    assert len(set(found)) == 3
+    assert found[2] == "Munchen"
+    assert all(re.fullmatch(r"aoi-[0-9a-f]{6}", name) for name in found[:2])
+    assert aoi.read(f"{names[0]}.geojson", base=tmp_path).name == found[0], "the same name, the same store"

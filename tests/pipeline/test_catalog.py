@@ -221,10 +221,26 @@ def test_an_empty_last_page_ends_the_search_although_it_was_promised(serve: Any)
     assert len(api.searches) == 2
 
 
-def test_pages_that_repeat_themselves_end_the_search(serve: Any) -> None:
+def test_pages_that_repeat_themselves_are_an_error(serve: Any) -> None:
     api = serve(lambda api, body: page(item("S1"), links=[api.next_link(body, "again")]))
-    assert ids(search(api)) == ["S1"]
+    with pytest.raises(CatalogError) as caught:
+        search(api)
+    for words in (api.url, "pages without end", "2024-05", "served a page again (item S1)", "nothing was planned"):
+        assert words in str(caught.value)
     assert len(api.searches) == 2
+
+
+def test_paging_without_end_stops_at_a_limit(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "MOST", 20)
+
+    def answer(api: API, body: dict[str, Any]) -> Answer:
+        number = len(api.searches)
+        return page(*(item(f"S{number}-{k}") for k in range(8)), links=[api.next_link(body, str(number))])
+
+    api = serve(answer)
+    with pytest.raises(CatalogError, match=r"pages without end.*more than 20 items.*Choose another catalogue"):
+        search(api)
+    assert len(api.searches) == 3
 
 
 def test_an_item_that_comes_twice_is_kept_once(serve: Any) -> None:

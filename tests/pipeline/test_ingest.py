@@ -16,7 +16,7 @@ from affine import Affine
 from rasterio.enums import Resampling
 
 from marstfn.bands import BANDS, PAN
-from pipeline import cube, ledger
+from pipeline import cube, ledger, yields
 from pipeline.errors import AssetError, CubeError
 from pipeline.grid import Grid
 from pipeline.ingest import halved, ingest_fingerprint, ingest_tile
@@ -405,6 +405,35 @@ def test_a_signature_reaches_no_error(tmp_path, monkeypatch):
     assert "SECRET" not in str(caught.value)
     assert "?" not in str(caught.value)
     assert max(signed.count(href) for href in signed) == 3
+
+
+def test_an_item_whose_transform_leads_elsewhere_is_told_with_its_shares(tmp_path):
+    """The files lie where they should; what the catalogue says of one scene's raster does not."""
+    rng = np.random.default_rng(5)
+    s = Scenery(tmp_path, NORTH)
+    landsat(s, "L0", 32650, NORTH.top, rng, 0, False)
+    for day in (2, 7):
+        sentinel2(s, f"S{day}", rng)
+        s.scene("sentinel2", day, (f"S{day}",))
+    for (item, key), path in s.files.items():
+        with rasterio.open(path) as file:
+            placed = {
+                "proj:code": str(file.crs),
+                "proj:shape": list(file.shape),
+                "proj:transform": [*file.transform][:6],
+            }
+        if item == "S7":
+            placed["proj:transform"] = [10, 0, 500_000, 0, -10, 1_000_000]
+        s.items[item].assets[key].extra_fields |= placed
+    for item in s.items.values():
+        item.stac_extensions.append("https://stac-extensions.github.io/projection/v2.0.0/schema.json")
+    plan, store = ingested(s, tmp_path / "store")
+    covering = plan.model_copy(update={"aoi": NORTH.geobox(10).geographic_extent.json})
+    (lost,) = yields.missed(covering, store, s.items)
+    assert (lost.item, lost.expected, lost.found) == ("S7", 1, 0)
+    assert "S7" in lost.text
+    assert "proj:transform" in lost.text
+    assert (stored(store, "sentinel2/clear")[0] != 0).any()
 
 
 def test_fingerprint_follows_what_shapes_pixels_and_nothing_else(north):

@@ -12,11 +12,12 @@ import xarray as xr
 from marstfn.bands import BANDS
 from pipeline import cluster, cube, job, ledger, request
 from pipeline.demo.faults import Fault
-from pipeline.errors import MarstfnError, StoreError
+from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Note, StageDone, StageStarted, TileDone, TileFailed
 from pipeline.settings import Settings
 from pipeline.store import FUSED, Store
 from pipeline.verify import verify
+from tests.pipeline import small_store
 
 pytestmark = pytest.mark.server
 
@@ -293,3 +294,33 @@ def test_files_of_others_in_the_stores_folder_are_left_alone(season, tmp_path):
     job.prepare(ask(season, tmp_path))
     assert (tmp_path / "probe").read_text() == (tmp_path / "thesis.partial").read_text() == "mine"
     assert {p.name for p in tmp_path.iterdir()} == {"probe", "thesis.partial", "items.json", "plan.json", ".lock"}
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_tile_whose_shard_is_gone_or_cut_is_made_again(tmp_path, monkeypatch, damage):
+    """The ledger alone says that all is done; what it names is looked for, too."""
+    place, plan = small_store.write(tmp_path / "store")
+    made = job.Job(plan, place, {i.id: i for i in small_store.collection(plan.scenes)})
+    asked = {}
+    monkeypatch.setattr(job, "reading", lambda client: "IO")
+
+    def map_tiles(client, name, function, todo, *rest, **keywords):
+        asked[name] = [t.name for t in todo]
+        return [], []
+
+    monkeypatch.setattr(job, "map_tiles", map_tiles)
+    for stage in (job.ingest, job.fuse):
+        stage(made, None)
+    assert asked == {"ingest": [], "fuse": []}
+    for shard in ("inputs.zarr/landsat8/nir08/c/0/1/0", "fused.zarr/red/c/1/0/1"):
+        path = tmp_path / "store" / shard
+        if damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-1])
+    for stage in (job.ingest, job.fuse):
+        stage(made, None)
+    assert asked == {"ingest": ["r001c000"], "fuse": ["r000c001"]}
+    assert cube.open_cube(place.url).attrs["status"] == "in progress"
+    with pytest.raises(CubeError, match=r"lacks 1 tiles \(r000c001"):
+        job.finish(made)

@@ -78,7 +78,7 @@ def test_a_store_half_way(tmp_path: Path) -> None:
     store, _ = small_store.write(tmp_path, status="in progress")
     (tmp_path / "ledger/fuse/r001c001.json").unlink()
     (tmp_path / "ledger/fuse/r001c000.json").write_text("{")
-    (tmp_path / "ledger/fuse/r077c000.json").write_text("{}")  # no tile of the plan
+    (tmp_path / "ledger/fuse/r077c000.json").write_text('{"format": "1"}')  # no tile of the plan
     state = status.read(store)
     fuse = state.stages[1]
     assert not state.complete
@@ -108,6 +108,25 @@ def test_no_run_at_all(tmp_path: Path) -> None:
         status.read(Store(str(tmp_path / "nowhere")))
     with pytest.raises(StoreError, match="no run was begun there"):
         status.read(Store(str(tmp_path)))
-    (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(StoreError, match="not a plan of format 2"):
+    (tmp_path / "plan.json").write_text('{"format": "1"}')
+    with pytest.raises(StoreError, match=r"plan\.json has format version '1'.*reads '2'.*release that wrote it"):
         status.read(Store(str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": "2", "na', b"[]", b'{"format": "2"}'])
+def test_a_damaged_plan_is_called_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "plan.json").write_bytes(content)
+    with pytest.raises(StoreError, match=r"plan\.json is damaged.*Restore it from a copy"):
+        status.read(Store(str(tmp_path)))
+
+
+def test_damaged_metadata_of_the_cube_are_told_with_the_remedy(tmp_path: Path) -> None:
+    store, plan = small_store.write(tmp_path / "store")
+    for name, ask in (
+        ("fused.zarr", lambda: status.read(store)),
+        ("inputs.zarr", lambda: cube.create_inputs(plan, store)),
+    ):
+        path = tmp_path / "store" / name / "zarr.json"
+        path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(StoreError, match=rf"{name} is damaged.*Delete the folder {name} and run again"):
+            ask()

@@ -323,7 +323,18 @@ def test_a_variable_of_another_fill_value(run: tuple[Path, Plan]) -> None:
 
 def test_a_cube_that_is_gone(run: tuple[Path, Plan]) -> None:
     shutil.rmtree(run[0] / "fused.zarr")
-    told(verify.verify(run[0]), "format", "fused.zarr", "cannot be opened")
+    report = verify.verify(run[0])
+    finding = told(report, "format", "fused.zarr", "cannot be opened")
+    assert "run again with the same store" in finding.remedy
+    assert len(report.findings) == 1, "what is gone as a whole is told once"
+
+
+@pytest.mark.parametrize("name", ["fused.zarr", "fused.zarr/red", "inputs.zarr", "inputs.zarr/landsat8/red"])
+def test_metadata_cut_short_are_a_finding(run: tuple[Path, Plan], name: str) -> None:
+    path = run[0] / name / "zarr.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    report = verify.verify(run[0])
+    assert any(f.where.startswith(name.partition("/")[0]) and "run again" in f.remedy for f in report.findings)
 
 
 def test_no_store_at_all(tmp_path: Path) -> None:
