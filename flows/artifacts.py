@@ -228,5 +228,6 @@ _NOTES: dict[str, Callable[[Note, str], None]] = {
     "curve": _picture,
     "validations": _table,
     "scores": _table,
+    "evaluation": _text,
     "weights": _weights,
 }

@@ -1,5 +1,5 @@
 """Prefect's own plug-in hook, so that `prefect deployment run fuse-year --param aoi=hailar.geojson` means what it says,
-and `prefect deployment run train-year ...` likewise.
+and `prefect deployment run train-year ...` and `evaluate-year ...` likewise.
 
 Stock Prefect wants FLOW/DEPLOYMENT and hands a relative path to a worker that stands in another folder. At `import
 prefect`, before its command line reads `sys.argv`, this hook completes the name, makes paths absolute against the
@@ -20,14 +20,15 @@ from typing import Any
 
 from prefect.plugins import register_hook
 
-FLOWS = ("fuse-year", "train-year")
+FLOWS = ("fuse-year", "train-year", "evaluate-year")
 COMMANDS = ("run", "inspect")
 FORWARDED = {
     "fuse-year": ("catalog", "year", "store", "weights", "method", "scheduler"),
     "train-year": ("catalog", "year", "store", "scheduler"),
+    "evaluate-year": ("catalog", "year", "store", "scheduler"),
 }
 """Parameters of each flow whose default the caller's environment may set, as MARSTFN_CATALOG and so on."""
-PATHS = {"fuse-year": ("weights",), "train-year": ("start",)}
+PATHS = {"fuse-year": ("weights",), "train-year": ("start",), "evaluate-year": ("methods",)}
 """Parameters that may name a file, and something else where no such file is; `store` and `out` always do."""
 BUNDLED = Path(__file__).parent.parent / "pipeline" / "aois"
 
@@ -156,10 +157,13 @@ def _absolute(flow: str, key: str, value: str, cwd: Path, notes: list[str]) -> s
         if path.is_file():
             notes.append(f"area of interest: the file {path}")
             return _text(str(path))
+        if flow == "evaluate-year" and path.exists():
+            notes.append(f"cases: {path}")
+            return _text(str(path))
         stem = text.removesuffix(".geojson")
         if (BUNDLED / f"{stem}.geojson").is_file():
             notes.append(f"area of interest: the bundled {stem} (no file {text} in {cwd})")
-        else:
+        elif flow != "evaluate-year":  # which takes the names of other sources, too
             notes.append(f"area of interest: {path} is no file and {text} is no bundled name; the run will say so")
         return value
     if key in ("store", "out") or (key in PATHS[flow] and path.is_file()):

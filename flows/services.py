@@ -17,7 +17,7 @@ from flows import server as server_api
 from flows.processes import Process, ServiceError
 
 POOL = "marstfn"
-DEPLOYMENTS = ("fuse-year/fuse-year", "train-year/train-year")
+DEPLOYMENTS = ("fuse-year/fuse-year", "train-year/train-year", "evaluate-year/evaluate-year")
 PORT = 4200
 TEMPORARY = "tmp"
 """Folder in `home` for the temporary files of server, worker and runs."""
@@ -140,7 +140,7 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")
         started.insert(0, worker)
         processes.wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, say=say)
-        say("deploying fuse-year and train-year")
+        say("deploying fuse-year, train-year and evaluate-year")
         _deploy(env, logs / "deploy.log", say)
         if not server_api.watch_for_zombies(api):
             raise ServiceError("the server refused the automation that finds dead runs; everything was stopped again")
