@@ -3,8 +3,9 @@ not explain.
 
 Two views decide. At reduced scale (marstfn.reduced) Landsat itself is the truth, so every date has one; but the methods
 that follow Landsat closest share its own errors with that truth. Where Sentinel-2 saw a Landsat date within a day it is
-the better judge, at 10 m, hidden from the methods. The default gives way only where both agree: on simulated land the
-reduced scale alone favoured a free method where the network was the better one at 10 m.
+the better judge, at 10 m, hidden from the methods. The default gives way only where either judge has the rival ahead
+beyond chance: on simulated land the reduced scale alone, or confirmed by a mere lead with Sentinel-2, favoured a free
+method where the network was the better one at 10 m.
 """
 
 from __future__ import annotations
@@ -129,13 +130,13 @@ def _verdict(
     judged = [_half(part, LEAST_NEAR, 1) for part in _dealt(near, deciding)]
     judge = (judged[0], judged[1]) if judged[0] is not None else otherwise.near
     ahead = first.ahead
-    confirmed = [name for name in ahead if judge[0] is not None and judge[0].against[name].estimate < 0]
+    confirmed = [name for name in ahead if judge[0] is not None and judge[0].against[name].high < 0]
     if not confirmed:
         reason = "no free method beyond chance"
         if ahead and judge[0] is None:
             reason = f"{ahead[0]} is ahead at reduced scale, but no Sentinel-2 of a neighbouring day can confirm it"
         elif ahead:
-            reason = "Sentinel-2 of neighbouring days has the network ahead"
+            reason = f"{ahead[0]} is ahead at reduced scale, and not beyond chance by Sentinel-2 of neighbouring days"
         return Verdict(season, NETWORK, reason, dates, first, second, judge)
     return Verdict(season, confirmed[0], "ahead of the network beyond chance", dates, first, second, judge)
 
