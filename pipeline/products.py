@@ -59,7 +59,7 @@ class Product:
 
     Assets are found by key, never by common name: the same common name means different bands in different
     catalogues. Number types are given here, for half of the catalogues say nothing of them and would be read as
-    float32 with fill taken for data. Raises CatalogError where a band or the mask has no asset.
+    float32 with fill taken for data. Raises CatalogError where a band has no asset.
     """
 
     role: Role
@@ -85,11 +85,6 @@ class Product:
                 f"{'band' if len(missing) == 1 else 'bands'} {', '.join(missing)}; nothing was searched. "
                 f"Name the asset key of each of {', '.join(wanted(self.role))}"
             )
-        if self.mask is None and self.role != "landsat8_pan":
-            raise CatalogError(
-                f"collection {self.collection}, which is to serve {self.role}, has no mask asset; nothing was "
-                "searched: without it clouds would be fused. Name the asset key of its mask"
-            )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -111,7 +106,7 @@ class Profile:
     """One catalogue, or one kind of catalogue: its endpoint and what it serves.
 
     A role may be served by several collections (one per satellite) if they are of one family and store alike.
-    Raises CatalogError where they do not.
+    Raises CatalogError where they do not, or where reflectance comes without a mask.
     """
 
     name: str
@@ -122,6 +117,12 @@ class Profile:
     """What a user should know before reading from it."""
 
     def __post_init__(self) -> None:
+        for product in self.products:
+            if product.mask is None and product.role != "landsat8_pan":
+                raise CatalogError(
+                    f"collection {product.collection}, which is to serve {product.role}, has no mask; nothing was "
+                    "searched: clouds would be fused. Name the asset key of its mask"
+                )
         for role in self.roles:
             kinds = {(p.family, p.saturation is None, *(p.numbers(k) for k in p.keys)) for p in self.of(role)}
             if len(kinds) > 1:
