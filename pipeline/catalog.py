@@ -30,6 +30,9 @@ LIMIT = 10_000
 
 RETRIED = (429, 500, 502, 503, 504)
 
+_UNKNOWN = (400, 404)
+"""What servers answer to an unknown collection."""
+
 _NO_API = (APIError, STACError, ClientTypeError, ValueError, KeyError, TypeError, AttributeError)
 """What pystac and pystac-client raise at documents that are no STAC API's."""
 
@@ -120,12 +123,20 @@ def _of_api(
     count = 0
     for begin, end in _months(first, last):
         before = count
-        for item in _pages(client, endpoint, collections, bbox, solar_interval(begin, end, longitude)):
-            count += _sorted_in(item, endpoint, found)
-            if count > LIMIT:
-                matched = _matched(client, collections, bbox, solar_interval(first, last, longitude))
-                told = f"{matched:,}" if matched else f"more than {LIMIT:,} (counted until {end:%Y-%m})"
-                raise _too_many(endpoint, told, first, last)
+        try:
+            for item in _pages(client, endpoint, collections, bbox, solar_interval(begin, end, longitude)):
+                count += _sorted_in(item, endpoint, found)
+                if count > LIMIT:
+                    matched = _matched(client, collections, bbox, solar_interval(first, last, longitude))
+                    told = f"{matched:,}" if matched else f"more than {LIMIT:,} (counted until {end:%Y-%m})"
+                    raise _too_many(endpoint, told, first, last)
+        except CatalogError as error:
+            if getattr(error.__cause__, "status_code", None) in _UNKNOWN:
+                for role in roles:
+                    gone = lost(Source((endpoint,)), role, patience)
+                    if gone:
+                        raise CatalogError(gone) from error
+            raise
         listener(Note("search", f"{begin:%Y-%m}: {count - before} items", str(begin)))
     return {role: tuple(items.values()) for role, items in found.items()}, notes
 
@@ -152,10 +163,17 @@ def _sorted_in(item: Item, endpoint: Endpoint, found: dict[Role, dict[str, Item]
     for role, items in found.items():
         # one item can serve two roles: DEA's holds the panchromatic band, too
         if endpoint.profile.product_of(item.get("collection"), role) is not None and str(item["id"]) not in items:
-            marked = marked or {**item, "properties": {**item["properties"], CATALOG: endpoint.profile.name}}
+            marked = marked or _marked(item, endpoint)
             items[str(item["id"])] = marked
             new = 1
     return new
+
+
+def _marked(item: Item, endpoint: Endpoint) -> Item:
+    properties = item.get("properties")
+    if not isinstance(properties, Mapping):
+        return item  # told with its reason where scenes are chosen
+    return {**item, "properties": {**properties, CATALOG: endpoint.profile.name}}
 
 
 def lost(source: Source, role: Role, patience: Patience) -> str:
@@ -183,7 +201,7 @@ def _has(client: pystac_client.Client, endpoint: Endpoint, collection: str) -> b
     try:
         return client.get_collection(collection) is not None
     except _NO_API as error:
-        if getattr(error, "status_code", None) not in (400, 404):
+        if getattr(error, "status_code", None) not in _UNKNOWN:
             raise _unusable(endpoint, error) from error
         return False
 

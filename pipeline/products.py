@@ -134,7 +134,7 @@ class Profile:
     @property
     def roles(self) -> tuple[Role, ...]:
         """The roles that some collection of the catalogue can fill."""
-        return tuple(role for role in ROLES if any(p.role == role for p in self.products))
+        return tuple(dict.fromkeys(product.role for product in self.products))
 
     def of(self, role: Role) -> tuple[Product, ...]:
         """The products that serve `role`."""

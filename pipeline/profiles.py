@@ -86,7 +86,9 @@ class Source:
 
     def product_of(self, item: Mapping[str, Any], role: Role) -> Product | None:
         """What an item (JSON) is when it serves `role`, or None where it comes from elsewhere."""
-        return self.product_named(item.get("collection"), item["properties"].get(CATALOG), role)
+        properties = item.get("properties")
+        marked = properties.get(CATALOG) if isinstance(properties, Mapping) else None
+        return self.product_named(item.get("collection"), marked, role)
 
     def product_named(self, collection: str | None, catalog: str | None, role: Role) -> Product | None:
         """What an item of `collection` is when it serves `role`; `catalog`: the profile it was found through."""
