@@ -188,7 +188,7 @@ def _uncached(attempt: int) -> Iterator[None]:
     if attempt == 0:
         yield
         return
-    with rasterio.env.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/"):
+    with rasterio.env.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/:/vsis3/"):
         yield
 
 

@@ -26,6 +26,7 @@ class Bucket:
 
     def __init__(self, data: bytes) -> None:
         seen: list[dict[str, str]] = []
+        late: dict[str, int] = {}
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -38,6 +39,12 @@ class Bucket:
 
             def do_GET(self) -> None:
                 seen.append({key.lower(): value for key, value in self.headers.items()} | {"path": self.path})
+                if late.get(self.path, 0) > 0:
+                    late[self.path] -= 1
+                    self.send_response(404)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 low, high, status = 0, len(data), 200
                 if "Range" in self.headers:
                     first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
@@ -51,7 +58,7 @@ class Bucket:
                 if self.command == "GET":
                     self.wfile.write(data[low:high])
 
-        self.seen = seen
+        self.seen, self.late = seen, late
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
@@ -141,6 +148,16 @@ def test_keys_of_two_stores_come_from_variables_of_their_own(buckets: Any, monke
     assert {request["authorization"].split("Credential=")[1].split("/")[0] for request in aws.seen} == {"AKIDOFAWS"}
     assert {request["authorization"].split("Credential=")[1].split("/")[0] for request in cdse.seen} == {"KEYOFCDSE"}
     assert "secret" not in repr(access)
+
+
+@pytest.mark.server
+def test_what_a_bucket_did_not_have_a_moment_ago_is_asked_for_anew(
+    buckets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.reader.PAUSE", 0.01)
+    public, _ = buckets
+    public.late["/late/a.tif"] = 1
+    assert read(Access({**public.place, "AWS_NO_SIGN_REQUEST": "YES"}), "s3://late/a.tif") == 7
 
 
 def test_outside_the_opening_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
