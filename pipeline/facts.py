@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -61,6 +61,16 @@ def zone(item: Item) -> int | None:
         codes = (a.get("proj:code") or a.get("proj:epsg") for a in item["assets"].values())
         code = str(next((c for c in codes if c), "")).removeprefix("EPSG:")
     return int(code) % 100 if str(code).isdigit() and 32600 < int(code) < 32761 else None
+
+
+def placed(item: Item, keys: Iterable[str]) -> bool:
+    """Whether the item, or else every one of its assets `keys`, says in which coordinate system it lies."""
+    names = ("proj:epsg", "proj:code", "proj:wkt2", "proj:projjson")
+
+    def says(fields: Mapping[str, Any]) -> bool:
+        return any(fields.get(name) for name in names)
+
+    return says(item["properties"]) or all(says(item["assets"][key]) for key in keys)
 
 
 def cloud_cover(item: Item) -> float:

@@ -6,22 +6,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pystac
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from marstfn.bands import FINE, PAN_RES
 from pipeline import cube, ledger, settings
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
-from pipeline.errors import AssetError
+from pipeline.errors import AssetError, CatalogError
 from pipeline.grid import Tile
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
-from pipeline.profiles import Product, resolve
+from pipeline.profiles import Product, Role, resolve
 from pipeline.reader import Asset, Kind, load
 from pipeline.sensors import MaskOptions, landsat_clear, sentinel2_clear
 from pipeline.store import INPUTS, Store
+from pipeline.uniform import MASK, SATURATION, keys, product_of, stac_cfg, uniform
 
 LIBRARIES = ("rasterio", "odc-stac", "odc-loader", "odc-geo", "numpy", "scipy")
 """Whose versions shape the pixels of the inputs."""
@@ -55,7 +57,8 @@ def _common_fingerprint(plan: Plan) -> str:
             "scenes": [s.model_dump(mode="json") for s in plan.scenes],
             "items": plan.items_sha256,
             "radiometry": {k: v.model_dump(mode="json") for k, v in plan.radiometry.items()},
-            "catalog": plan.catalog.partition("@")[0],
+            # how it is read, not where it was served
+            "catalog": "+".join(part.partition("@")[0] for part in plan.catalog.split("+")),
             "mask_dilation": plan.options.mask_dilation,
             "time_shard": plan.options.time_shard,
             "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
@@ -116,32 +119,30 @@ def _read(
     plan: Plan, group: Group, scenes: Sequence[Scene], tile: Tile, items: Mapping[str, pystac.Item]
 ) -> dict[str, NDArray[Any]]:
     """Arrays (scenes, ny, nx) by variable name of a group of the input cube."""
-    profile = resolve(plan.catalog).profile
-    product = profile.product(group.name)  # type: ignore[arg-type]
+    source, role = resolve(plan.catalog), cast(Role, group.name)
+    product = source.product(role)
     shape = (len(scenes), *tile.shape(group.resolution))
     if product is None:
         raise AssetError(f"catalogue {plan.catalog} has no product for {group.name}; make the plan anew")
     pan = group is cube.LANDSAT8_PAN
-    wanted = [[_item(items, i, s) for i in (s.pan_items if pan else s.items)] for s in scenes]
+    wanted = [
+        [_Found(item := _item(items, i, s), product_of(source, item, role)) for i in (s.pan_items if pan else s.items)]
+        for s in scenes
+    ]
     present = [i for i, scene in enumerate(wanted) if scene]
     common: dict[str, Any] = {
         "where": f"tile {tile.name}",
-        "stac_cfg": profile.stac_cfg(),
-        "gdal": profile.gdal,
-        "sign": profile.sign,
+        "stac_cfg": stac_cfg(product),
         "threads": _threads(),
     }
-    kinds: dict[str, Kind] = {product.assets[band]: _kind(group) for band in group.bands}
+    kinds: dict[str, Kind] = {band: _kind(group) for band in group.bands}
     box = tile.geobox(group.resolution)
     out: dict[str, NDArray[Any]] = {band: np.full(shape, FILL, np.int16) for band in group.bands}
     some = [wanted[i] for i in present]
     if some:
-        found = load(
-            some, kinds, box, lambda item, key: _asset(plan, product, item, key, "#pan" if pan else ""),
-            masks=False, **common,
-        )  # fmt: skip
+        found = _load(plan, some, kinds, box, "#pan" if pan else "", masks=False, **common)
         for band in group.bands:
-            out[band][present] = found.pop(product.assets[band])
+            out[band][present] = found.pop(band)
     if group.masked:
         out["clear"] = _clear(plan, group, product, some, tile, common)
         # a pixel is known only where all bands are: at the edge of a scene they end at different places
@@ -154,7 +155,7 @@ def _clear(
     plan: Plan,
     group: Group,
     product: Product,
-    scenes: Sequence[Sequence[pystac.Item]],
+    scenes: Sequence[Sequence[_Found]],
     tile: Tile,
     common: Mapping[str, Any],
 ) -> NDArray[np.uint8]:
@@ -168,20 +169,17 @@ def _clear(
     margin = -(-plan.options.mask_dilation // resolution) + 1
     margin += margin % 2  # keeps pairs of 15 m pixels together
     box = tile.geobox(resolution).pad(margin)
-    keys = [k for k in (product.mask, product.saturation) if k is not None]
-    if product.saturation and not all(product.saturation in item.assets for scene in scenes for item in scene):
-        keys.remove(product.saturation)  # a catalogue may leave it out; saturation is rare over land
-    layers = load(
-        scenes, dict.fromkeys(keys, "nearest"), box, lambda item, key: _asset(plan, product, item, key, None),
-        masks=True, **common,
-    )  # fmt: skip
+    names = [MASK]
+    if product.saturation and all(f.product.saturation in f.item.assets for scene in scenes for f in scene):
+        names.append(SATURATION)  # a catalogue may leave it out; saturation is rare over land
+    layers = _load(plan, scenes, dict.fromkeys(names, "nearest"), box, None, masks=True, **common)
     out = np.zeros((len(scenes), *tile.shape(group.resolution)), np.uint8)
     inner = (slice(margin, -margin), slice(margin, -margin))
-    for index, flags in enumerate(layers[keys[0]]):
+    for index, flags in enumerate(layers[MASK]):
         if group is cube.SENTINEL2:
             out[index] = sentinel2_clear(flags, resolution=resolution, options=options)[inner]
         else:
-            saturation = layers[keys[1]][index] if len(keys) > 1 else None
+            saturation = layers[SATURATION][index] if SATURATION in layers else None
             out[index] = halved(landsat_clear(flags, saturation, resolution=resolution, options=options)[inner])
     return out
 
@@ -207,6 +205,31 @@ def _kind(group: Group) -> Kind:
     return "bilinear" if group is cube.SENTINEL2 else "cubic"
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An item of the plan and what it is."""
+
+    item: pystac.Item
+    product: Product
+
+
+def _load(
+    plan: Plan,
+    scenes: Sequence[Sequence[_Found]],
+    kinds: Mapping[str, Kind],
+    box: GeoBox,
+    suffix: str | None,
+    **common: Any,
+) -> dict[str, NDArray[Any]]:
+    """Arrays (scenes, ny, nx) by layer; each item is read as its own catalogue wants it. `suffix` None: masks."""
+    products = {found.item.id: found.product for scene in scenes for found in scene}
+    try:
+        alike = [[uniform(found.item, found.product, list(kinds)) for found in scene] for scene in scenes]
+    except CatalogError as error:
+        raise AssetError(str(error)) from error
+    return load(alike, kinds, box, lambda item, layer: _asset(plan, products[item.id], item, layer, suffix), **common)
+
+
 def _item(items: Mapping[str, pystac.Item], name: str, scene: Scene) -> pystac.Item:
     try:
         return items[name]
@@ -216,20 +239,14 @@ def _item(items: Mapping[str, pystac.Item], name: str, scene: Scene) -> pystac.I
         ) from error
 
 
-def _asset(plan: Plan, product: Product, item: pystac.Item, key: str, suffix: str | None) -> Asset:
-    """The asset `key` of an item with its radiometry; `suffix` None: a mask."""
-    found = item.assets.get(key)
-    if found is None:
-        raise AssetError(
-            f"item {item.id} has no asset {key!r} (it has {', '.join(sorted(item.assets))}); "
-            "the scene cannot be used: plan anew without it, or choose another catalogue"
-        )
-    href = found.get_absolute_href() or found.href
-    nodata = product.types.get(key, ("uint16", 0))[1]
+def _asset(plan: Plan, product: Product, item: pystac.Item, layer: str, suffix: str | None) -> Asset:
+    """The asset of a layer of an item (in uniform form) with its radiometry; `suffix` None: a mask."""
+    key = keys(product)[layer]
+    href = item.assets[layer].href
     if suffix is None:
-        return Asset(item.id, key, href, nodata, None)
+        return Asset(item.id, key, href, product.numbers(key)[1], None, product.access)
     radiometry = plan.radiometry[item.id + suffix]
-    return Asset(item.id, key, href, radiometry.nodata, radiometry)
+    return Asset(item.id, key, href, radiometry.nodata, radiometry, product.access)
 
 
 def _rounded(spent: Mapping[str, float]) -> dict[str, float]:

@@ -19,17 +19,28 @@ def collection(items: Iterable[Mapping[str, Any]], source: Source) -> pystac.Ite
     """Items as served, in order of id, with only the assets a run reads; hrefs absolute and unsigned."""
     kept = []
     for item in sorted(items, key=lambda i: str(i["id"])):
-        product = source.profile.product_of(item.get("collection"))
-        keys = set(product.keys if product else item["assets"])
+        serving = [product for role in source.roles if (product := source.product_of(item, role)) is not None]
+        keys = {key for product in serving for key in product.keys} if serving else set(item["assets"])
         links = [link for link in item.get("links", []) if link.get("rel") == "self"]
         here = links[0]["href"] if links else ""
-        assets = {
-            key: {**asset, "href": unsigned(urljoin(here, asset["href"]))}
-            for key, asset in item["assets"].items()
-            if key in keys
-        }
+        assets = {}
+        for key, asset in item["assets"].items():
+            if key in keys:
+                href = serving[0].access.href(asset) if serving else asset["href"]
+                # the other addresses may be signed, too, and nothing reads them
+                kept_fields = {name: value for name, value in asset.items() if name != "alternate"}
+                assets[key] = {**kept_fields, "href": _absolute(here, href)}
         kept.append(pystac_item({**item, "assets": assets, "links": links}))
     return pystac.ItemCollection(kept, clone_items=False)
+
+
+def _absolute(here: str, href: str) -> str:
+    """`href` beside `here`, without secrets; `urljoin` does not know s3."""
+    if "://" in href or href.startswith("/vsi"):
+        return unsigned(href)
+    if here.startswith("s3://"):
+        return unsigned("s3" + urljoin("http" + here.removeprefix("s3"), href).removeprefix("http"))
+    return unsigned(urljoin(here, href))
 
 
 def pystac_item(item: Mapping[str, Any]) -> pystac.Item:

@@ -49,7 +49,7 @@ def make_plan(
     """
     chosen = defaults or settings.load()
     area = area or read_area(request, chosen)
-    source = profiles.resolve(request.catalog)
+    source = profiles.resolve(request.catalog, request.base)
     # before the search: what is wrong with weights or options is told at once
     offered = _offered(request)
     options = _options(request, offered)
@@ -123,7 +123,7 @@ def _inputs(plan: Plan, request: Request, area: AOI) -> dict[str, tuple[Any, Any
         "first day": (request.first, plan.first),
         "last day": (request.last, plan.last),
         "max_cloud": (request.max_cloud, plan.max_cloud),
-        "catalog": (profiles.resolve(request.catalog).label, plan.catalog),
+        "catalog": (profiles.resolve(request.catalog, request.base).label, plan.catalog),
         "tile_px": (request.tile_px or plan.grid.tile_px, plan.grid.tile_px),
         **{name: (getattr(fixed, name), getattr(plan.options, name)) for name in ("mask_dilation", "time_shard")},
     }

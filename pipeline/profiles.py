@@ -1,217 +1,216 @@
-"""What differs between STAC catalogues: collections, asset keys, digital numbers, signing, GDAL settings."""
+"""Where a run's scenes come from: catalogues by name, by profile file or as a file of items, one or several joined."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
 
-from marstfn.bands import BANDS, PAN
+from pipeline import profile_file
+from pipeline.catalogues import PROFILES as PROFILES
 from pipeline.errors import CatalogError
+from pipeline.products import CATALOG, ROLES
+from pipeline.products import Product as Product
+from pipeline.products import Profile as Profile
+from pipeline.products import Role as Role
 
-Role = Literal["sentinel2", "landsat8", "landsat8_pan"]
-"""What a collection serves; also the names of the groups of inputs.zarr."""
+STATIC = (".json", ".geojson", ".parquet")
+"""Endings of files of items: ItemCollection, stac-geoparquet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
-    """One collection of a catalogue: which asset holds which band, and how its digital numbers are stored.
+class Endpoint:
+    """One catalogue of a source: how it is read, where it is, and the roles it fills there."""
 
-    `assets`: asset key by band name; `mask`: asset key of QA_PIXEL or SCL; `saturation`: of QA_RADSAT.
-    Assets are found by key, never by common name: the same common name means different bands
-    in different catalogues. Data are uint16 with 0 = nothing, unless `types` says otherwise.
-    """
-
-    role: Role
-    collection: str
-    assets: Mapping[str, str]
-    mask: str | None = None
-    saturation: str | None = None
-    types: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    """(dtype, nodata) of the assets that are not uint16 with nodata 0."""
-    family: Literal["sentinel-2-l2a", "landsat-c2-l2", "landsat-c2-l1"] = "landsat-c2-l2"
-    """Decides the rule for radiometry and masks."""
+    profile: Profile
+    url: str
+    """Landing page of a STAC API, or absolute path of a file of items."""
+    roles: tuple[Role, ...]
+    label: str
+    """What `resolve` reads back."""
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """Every asset key that a run reads."""
-        extra = (self.mask, self.saturation)
-        return (*self.assets.values(), *(key for key in extra if key is not None))
+    def static(self) -> bool:
+        """Whether the items are in a file, and no server is asked."""
+        return not self.url.startswith(("http://", "https://"))
 
-    def stac_cfg(self) -> dict[str, Any]:
-        """`stac_cfg` entry for odc-stac: without it some catalogues load as float32 with fill taken for data."""
-        assets = {"*": {"data_type": "uint16", "nodata": 0}}
-        for key in self.keys:
-            dtype, nodata = self.types.get(key, ("uint16", 0))
-            assets[key] = {"data_type": dtype, "nodata": nodata}
-        return {"assets": assets}
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """What it is asked for."""
+        return tuple(product for role in self.roles for product in self.profile.of(role))
 
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One catalogue, or one kind of catalogue: endpoint, products, signing and GDAL settings."""
-
-    name: str
-    url: str | None
-    """Endpoint of the STAC API; None where only `PROFILE@URL` makes sense."""
-    products: tuple[Product, ...]
-    gdal: Mapping[str, str]
-    """GDAL configuration for reading the assets; settings of two catalogues can conflict in one process."""
-    signed: bool = False
-    """Whether hrefs need a token of Planetary Computer."""
-    notice: str = ""
-    """What a user should know before reading from it."""
-
-    def product(self, role: Role) -> Product | None:
-        """The product that serves `role`, or None."""
-        return next((p for p in self.products if p.role == role), None)
-
-    def product_of(self, collection: str | None) -> Product | None:
-        """The product of the STAC collection `collection`, or None."""
-        return next((p for p in self.products if p.collection == collection), None)
-
-    def stac_cfg(self) -> dict[str, Any]:
-        """`stac_cfg` for odc.stac.load over all products of this catalogue."""
-        cfg: dict[str, Any] = {p.collection: p.stac_cfg() for p in self.products}
-        cfg["*"] = {"warnings": "ignore"}
-        return cfg
-
-    def sign(self, href: str) -> str:
-        """`href` made readable for the next minutes; hosts that need no token come back unchanged.
-
-        Call it as late as possible, in the task that reads: tokens live for less than an hour and must
-        reach no plan, log or store. May ask Planetary Computer for a token (anonymous, cached per process).
-        """
-        if not self.signed or not (urlsplit(href).hostname or "").endswith(".blob.core.windows.net"):
-            return href
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its models are of an older pydantic
-            import planetary_computer
-
-        return str(planetary_computer.sign_url(href))
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections it is asked for, each once."""
+        return tuple(dict.fromkeys(product.collection for product in self.products))
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A profile and the endpoint to search."""
+    """The catalogues of a run, in the order in which they were named; each role comes from the first that serves it.
 
-    profile: Profile
-    url: str
+    What an item is, is decided by the catalogue and its collection, never by the collection alone: the same id means
+    different assets in different catalogues.
+    """
+
+    endpoints: tuple[Endpoint, ...]
 
     @property
     def label(self) -> str:
-        """`PROFILE`, or `PROFILE@URL` where the endpoint is not the profile's own; `resolve` reads it back."""
-        return self.profile.name if self.url == self.profile.url else f"{self.profile.name}@{self.url}"
+        """`NAME`, `NAME@URL`, `FILE#HASH`, ... joined by `+`; `resolve` reads it back."""
+        return "+".join(endpoint.label for endpoint in self.endpoints)
+
+    @property
+    def profile(self) -> Profile:
+        """The profile of a source of one catalogue. Raises CatalogError where several are joined."""
+        if len(self.endpoints) > 1:
+            raise CatalogError(f"{self.label} joins several catalogues; ask for the one that serves a role")
+        return self.endpoints[0].profile
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that some catalogue fills."""
+        return tuple(role for role in ROLES if any(role in e.roles for e in self.endpoints))
+
+    def endpoint(self, role: Role) -> Endpoint | None:
+        """The catalogue that fills `role`, or None."""
+        return next((e for e in self.endpoints if role in e.roles), None)
+
+    def product(self, role: Role) -> Product | None:
+        """The first product that serves `role`, or None; several that serve one role are stored alike."""
+        endpoint = self.endpoint(role)
+        return endpoint.profile.product(role) if endpoint else None
+
+    def product_of(self, item: Mapping[str, Any], role: Role) -> Product | None:
+        """What an item (JSON) is when it serves `role`, or None where it comes from elsewhere."""
+        properties = item.get("properties")
+        marked = properties.get(CATALOG) if isinstance(properties, Mapping) else None
+        return self.product_named(item.get("collection"), marked, role)
+
+    def product_named(self, collection: str | None, catalog: str | None, role: Role) -> Product | None:
+        """What an item of `collection` is when it serves `role`; `catalog`: the profile it was found through."""
+        endpoint = self.endpoint(role)
+        if endpoint is None or catalog not in (None, endpoint.profile.name):
+            return None
+        return endpoint.profile.product_of(collection, role)
+
+    def only(self, roles: Iterable[Role]) -> Source:
+        """The same source, asked for fewer roles."""
+        kept = tuple(replace(e, roles=tuple(r for r in e.roles if r in set(roles))) for e in self.endpoints)
+        return Source(tuple(e for e in kept if e.roles))
 
 
-def resolve(catalog: str) -> Source:
-    """The source that `PROFILE`, or `PROFILE@URL` for another endpoint of the same kind, stands for.
+def resolve(catalog: str, base: Path | None = None) -> Source:
+    """The source that `catalog` stands for; relative paths are read against `base`, else the working directory.
 
-    Raises CatalogError for an unknown profile, a missing endpoint, or one that is not http(s).
+    One or several of these, joined by `+`, where each role comes from the first that serves it:
+    `NAME`, a known catalogue; `FILE.toml`, a profile of one's own; either with `@URL`, another endpoint of the same
+    kind, or with `@FILE.json` or `@FILE.parquet`, its items on disk (ItemCollection or stac-geoparquet, no server).
+    Raises CatalogError for an unknown name, a file that is no profile or is not the one the plan was made with,
+    a missing endpoint, or one that is not http(s).
     """
-    name, _, url = catalog.strip().partition("@")
-    profile = PROFILES.get(name)
-    if profile is None:
-        raise CatalogError(
-            f"unknown catalogue {name!r}; nothing was searched. "
-            f"Use one of {', '.join(PROFILES)}, or PROFILE@URL for another endpoint of the same kind"
-        )
-    endpoint = url or profile.url
-    if endpoint is None:
+    endpoints: list[Endpoint] = []
+    taken: set[Role] = set()
+    parts = [part.strip() for part in catalog.split("+")]
+    for part in parts:
+        endpoint = _endpoint(part, base or Path.cwd())
+        roles = tuple(role for role in endpoint.profile.roles if role not in taken)
+        if not roles:
+            raise CatalogError(
+                f"catalogue {part!r} has no part in {catalog!r}: those before it serve all it could "
+                f"({', '.join(endpoint.profile.roles)}); nothing was searched. Leave it out, or name it first"
+            )
+        namesake = next((e for e in endpoints if e.profile.name == endpoint.profile.name), None)
+        if namesake is not None and namesake.profile != endpoint.profile:
+            raise CatalogError(
+                f"two profiles of {catalog!r} have the name {endpoint.profile.name!r}; their items could not be told "
+                "apart and nothing was searched. Rename one"
+            )
+        taken.update(roles)
+        endpoints.append(replace(endpoint, roles=roles))
+    return Source(tuple(endpoints))
+
+
+def _endpoint(part: str, base: Path) -> Endpoint:
+    name, _, where = part.partition("@")
+    profile, label = _profile(name, base)
+    if where.lower().startswith("file://"):
+        where = urlsplit(where).path
+    if "://" not in where and where.lower().endswith(STATIC):
+        path = str(_absolute(where, base))
+        return Endpoint(profile, path, profile.roles, f"{label}@{_written(path)}")
+    url = where or profile.url
+    if url is None:
         raise CatalogError(
             f"catalogue {name!r} has no endpoint of its own; nothing was searched. "
-            f"Say where it is served: {name}@http://127.0.0.1:PORT"
+            f"Say where it is served: {name}@http://127.0.0.1:PORT, or where its items lie: {name}@items.json"
         )
-    parts = urlsplit(endpoint)
+    _check(url)
+    url = url.rstrip("/")
+    own = profile.url is not None and url == profile.url.rstrip("/")
+    return Endpoint(profile, url, profile.roles, label if own else f"{label}@{url}")
+
+
+def _profile(name: str, base: Path) -> tuple[Profile, str]:
+    """A profile and what it is called in a plan: of a file also the hash, for a plan must not change with it."""
+    path, _, digest = name.partition("#")
+    if path.lower().endswith(".toml"):
+        absolute = _absolute(path, base)
+        profile = _kept(str(absolute), digest) if digest else profile_file.read(absolute)[0]
+        if profile.name in PROFILES:
+            raise CatalogError(
+                f"profile file {absolute} has the name {profile.name!r} of a known catalogue; nothing was searched. "
+                "Give it a name of its own"
+            )
+        return profile, f"{_written(str(absolute))}#{digest or profile_file.read(absolute)[1]}"
+    known = PROFILES.get(name)
+    if known is None:
+        raise CatalogError(
+            f"unknown catalogue {name!r}; nothing was searched. Use one of {', '.join(PROFILES)}, "
+            "PROFILE@URL for another endpoint of the same kind, or a profile file (mine.toml)"
+        )
+    return known, name
+
+
+@lru_cache(maxsize=32)
+def _kept(path: str, digest: str) -> Profile:
+    """The profile of a plan; read once in a process, for every tile asks."""
+    profile, found = profile_file.read(Path(path))
+    if found != digest:
+        raise CatalogError(
+            f"profile file {path} has changed since the plan was made ({digest} then, {found} now); nothing was "
+            "searched or read with it. Restore it, or plan anew in another store"
+        )
+    return profile
+
+
+def _absolute(path: str, base: Path) -> Path:
+    """A path as a label writes it or a person types it."""
+    for sign in _SIGNS:
+        path = path.replace(quote(sign), sign)
+    return (base / Path(path).expanduser()).absolute()
+
+
+_SIGNS = "+@#%"
+"""What has a meaning of its own in a label; in a path it is percent-encoded there."""
+
+
+def _written(path: str) -> str:
+    return "".join(quote(sign) if sign in _SIGNS else sign for sign in path)
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CatalogError(f"catalogue endpoint {endpoint!r} is not an http(s) URL; nothing was searched. Correct it")
+        raise CatalogError(
+            f"catalogue endpoint {url!r} is not an http(s) URL, nor a file of items ({', '.join(STATIC)}); "
+            "nothing was searched. Correct it"
+        )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise CatalogError(
             f"catalogue endpoint at {parts.hostname} holds a user name, password or query, which would be written "
             "into the plan; nothing was searched. Give the plain address of the landing page"
         )
-    return Source(profile, endpoint.rstrip("/"))
-
-
-def _freeze(**entries: str) -> Mapping[str, str]:
-    return MappingProxyType(entries)
-
-
-_SAME = {band: band for band in BANDS}
-_LANDSAT_TYPES = MappingProxyType({"qa_pixel": ("uint16", 1)})  # QA_PIXEL fill is 1, not 0
-
-_HTTP = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # else every open asks for side-car files first
-    "GDAL_HTTP_MAX_RETRY": "1",  # silent; the retries that are told and bounded are the reader's (pipeline.hosts)
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    "GDAL_HTTP_LOW_SPEED_TIME": "15",  # a stalled transfer ends, and is retried
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-    "GDAL_HTTP_MULTIRANGE": "SERIAL",  # the parallel form does not retry and leaves silent holes
-    "VSI_CACHE": "FALSE",
-}
-
-_LANDSAT_L2 = Product(
-    role="landsat8",
-    collection="landsat-c2-l2",
-    assets=MappingProxyType(_SAME),
-    mask="qa_pixel",
-    saturation="qa_radsat",
-    types=_LANDSAT_TYPES,
-    family="landsat-c2-l2",
-)
-_SENTINEL2_C1 = Product(
-    role="sentinel2",
-    collection="sentinel-2-c1-l2a",
-    assets=MappingProxyType(_SAME),
-    mask="scl",
-    types=MappingProxyType({"scl": ("uint8", 0)}),
-    family="sentinel-2-l2a",
-)
-_SENTINEL2_PC = Product(
-    role="sentinel2",
-    collection="sentinel-2-l2a",
-    assets=MappingProxyType(dict(zip(BANDS, ("B02", "B03", "B04", "B8A", "B11", "B12"), strict=True))),
-    mask="SCL",
-    types=MappingProxyType({"SCL": ("uint8", 0)}),
-    family="sentinel-2-l2a",
-)
-_LANDSAT_L1 = Product(
-    role="landsat8_pan",
-    collection="landsat-c2l1",
-    assets=_freeze(pan=PAN),
-    family="landsat-c2-l1",
-)
-
-PROFILES: Mapping[str, Profile] = MappingProxyType(
-    {
-        profile.name: profile
-        for profile in (
-            Profile(
-                name="planetary-computer",
-                url="https://planetarycomputer.microsoft.com/api/stac/v1",
-                products=(_LANDSAT_L2, _SENTINEL2_PC),
-                gdal=_freeze(**_HTTP),
-                signed=True,
-            ),
-            Profile(
-                name="earth-search",
-                url="https://earth-search.aws.element84.com/v1",
-                products=(_LANDSAT_L2, _SENTINEL2_C1),
-                # Landsat lies in a bucket whose reader pays (AWS credentials needed); Sentinel-2 is public https
-                gdal=_freeze(**_HTTP, AWS_REQUEST_PAYER="requester", AWS_REGION="us-west-2"),
-                notice="Landsat is read from a bucket whose reader pays: AWS credentials are needed (us-west-2)",
-            ),
-            Profile(
-                name="simulated",
-                url=None,
-                products=(_LANDSAT_L2, _SENTINEL2_C1, _LANDSAT_L1),
-                gdal=_freeze(**_HTTP),
-            ),
-        )
-    }
-)

@@ -28,6 +28,7 @@ from odc.loader import RioDriver
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from pipeline.access import PLAIN, Access
 from pipeline.cube import FILL, pack
 from pipeline.errors import AssetError
 from pipeline.hosts import Hosts, host_of, silent
@@ -62,27 +63,26 @@ class Asset:
     href: str
     nodata: int
     radiometry: Radiometry | None
+    access: Access = PLAIN
 
 
 class Driver(RioDriver):  # type: ignore[misc]
-    """Reader driver for odc-stac over known assets of one catalogue."""
+    """Reader driver for odc-stac over known assets; each brings the settings it is opened with."""
 
-    def __init__(
-        self, assets: Mapping[str, Asset], where: str, gdal: Mapping[str, str], sign: Callable[[str], str]
-    ) -> None:
+    def __init__(self, assets: Mapping[str, Asset], where: str) -> None:
         super().__init__()
-        self._assets, self._where, self._gdal, self._sign = dict(assets), where, dict(gdal), sign
+        self._assets, self._where = dict(assets), where
 
     def capture_env(self) -> dict[str, Any]:
-        return dict(self._gdal)
+        return {}  # nothing for the whole load: it may mix catalogues
 
     def open(self, src: Any, ctx: Any) -> _Reader:
-        return _Reader(self._assets[src.uri], self._where, self._sign)
+        return _Reader(self._assets[src.uri], self._where)
 
 
 class _Reader:
-    def __init__(self, asset: Asset, where: str, sign: Callable[[str], str]) -> None:
-        self._asset, self._where, self._sign = asset, where, sign
+    def __init__(self, asset: Asset, where: str) -> None:
+        self._asset, self._where, self._sign = asset, where, asset.access.sign
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None
@@ -104,7 +104,7 @@ class _Reader:
             if why is not None:
                 raise self._failed(why)
             try:
-                with _uncached(attempt):
+                with self._asset.access.opened(), _uncached(attempt):
                     pixels = _warp(self._sign(self._asset.href), self._asset, target, resampling)
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
                 reason = _reason(error)
@@ -137,11 +137,9 @@ def load(
     masks: bool,
     where: str,
     stac_cfg: Mapping[str, Any],
-    gdal: Mapping[str, str],
-    sign: Callable[[str], str],
     threads: int,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays (scenes, ny, nx) by asset key on `geobox`; items of a scene are mosaicked in order, first valid wins.
+    """Arrays (scenes, ny, nx) by layer on `geobox`; items of a scene are mosaicked in order, first valid wins.
 
     Bands come as int16 in units of 1e-4 reflectance, -9999 where nothing is; masks as stored. The resampling is
     given by asset key. Raises AssetError naming item, asset and tile.
@@ -162,7 +160,7 @@ def load(
         resampling=dict(bands),
         stac_cfg=dict(stac_cfg),
         pool=_pool(threads),
-        driver=Driver(known, where, gdal, sign),
+        driver=Driver(known, where),
         use_overviews=False,
         **({} if masks else {"dtype": "int16", "nodata": FILL}),
     )
@@ -215,7 +213,7 @@ def _uncached(attempt: int) -> Iterator[None]:
     if attempt == 0:
         yield
         return
-    with rasterio.env.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/"):
+    with rasterio.env.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/:/vsis3/"):
         yield
 
 

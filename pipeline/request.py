@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline import profiles, settings
 from pipeline.errors import CatalogError, PlanError
@@ -36,7 +36,12 @@ Year = Annotated[
     ),
 ]
 Catalog = Annotated[
-    str, Field(min_length=1, description="STAC catalogue: planetary-computer, earth-search, or PROFILE@URL")
+    str,
+    Field(
+        min_length=1,
+        description="STAC catalogue: planetary-computer, earth-search, usgs, cdse, dea, deafrica or a profile file; "
+        "NAME@URL or NAME@items.json; several joined by +, where each role comes from the first that serves it",
+    ),
 ]
 StoreURL = Annotated[
     str,
@@ -73,6 +78,8 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    base: Path
+    """Folder against which relative paths are read: the caller's."""
     aoi: AOISource
     year: Year
     catalog: Catalog
@@ -98,14 +105,12 @@ class Request(BaseModel):
     bandpass: bool = True
     scene_check: bool = True
     registration: bool = True
-    base: Path
-    """Folder against which relative paths are read: the caller's."""
 
     @field_validator("catalog")
     @classmethod
-    def _known_catalog(cls, value: str) -> str:
+    def _known_catalog(cls, value: str, info: ValidationInfo) -> str:
         try:
-            return profiles.resolve(value).label
+            return profiles.resolve(value, info.data.get("base")).label
         except CatalogError as error:
             raise ValueError(str(error)) from error
 

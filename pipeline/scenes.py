@@ -19,11 +19,13 @@ from pipeline.facts import (
     acquired,
     cloud_cover,
     datatake,
+    placed,
     platform,
     solar_day,
     sun_elevation,
     zone,
 )
+from pipeline.items import pystac_item
 from pipeline.plan import Dropped, Radiometry, Scene, SensorName
 from pipeline.profiles import Product, Role, Source
 from pipeline.radiometry import radiometry
@@ -71,32 +73,42 @@ def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted)
     kept: dict[Role, list[Item]] = {}
     rules: dict[str, Radiometry] = {}
     for role, items in found.items():
-        product = source.profile.product(role)
-        assert product is not None, role
-        kept[role] = _usable(items, product, wanted, dropped, rules)
+        kept[role] = _usable(items, role, source, wanted, dropped, rules)
     sentinel = kept.get("sentinel2", [])
     landsat = kept.get("landsat8", [])
     pan = _matched_pan(landsat, kept.get("landsat8_pan", []), dropped)
     scenes = [*_scenes("sentinel2", sentinel, wanted, {}), *_scenes("landsat8", landsat, wanted, pan)]
     scenes = _in_time(scenes)
     used = {i for s in scenes for i in (*s.items, *s.pan_items)}
-    chosen = tuple(i for items in kept.values() for i in items if i["id"] in used)
+    # one item can serve two roles
+    chosen = tuple({id(i): i for items in kept.values() for i in items if i["id"] in used}.values())
     _all_distinct(chosen)
     rules = {key: rule for key, rule in rules.items() if key.removesuffix("#pan") in used}
     return Chosen(tuple(scenes), chosen, rules, tuple(sorted(dropped, key=lambda d: d.item)))
 
 
 def _usable(
-    items: Iterable[Item], product: Product, wanted: Wanted, dropped: list[Dropped], rules: dict[str, Radiometry]
+    items: Iterable[Item],
+    role: Role,
+    source: Source,
+    wanted: Wanted,
+    dropped: list[Dropped],
+    rules: dict[str, Radiometry],
 ) -> list[Item]:
-    candidates = []
+    candidates: list[Item] = []
+    products: dict[str, Product] = {}
     for item in items:
+        product = source.product_of(item, role)
+        assert product is not None, role
+        products[item["id"]] = product
         try:
             if not (wanted.first <= solar_day(acquired(item), wanted.longitude) <= wanted.last):
                 continue
             if not _meets(item, wanted.area):
                 continue
             why = _unfit(item, product, wanted)
+            if why is None:
+                pystac_item(item)  # what pystac cannot read must not reach the plan
         except (CatalogError, AttributeError, KeyError, TypeError, ValueError) as error:
             # one item that a catalogue has spoilt must not cost the year
             why = f"its metadata cannot be read ({type(error).__name__}: {error})"
@@ -104,17 +116,15 @@ def _usable(
             dropped.append(Dropped(item=item["id"], why=why))
         else:
             candidates.append(item)
-    rank, key = (
-        (twins.sentinel_rank, twins.granule) if product.role == "sentinel2" else (twins.landsat_rank, twins.acquisition)
-    )
+    rank, key = (twins.sentinel_rank, twins.granule) if role == "sentinel2" else (twins.landsat_rank, twins.acquisition)
     kept = []
     for item in twins.best(candidates, key, rank, dropped):
         try:
-            rule = radiometry(item, product)
+            rule = radiometry(item, products[item["id"]])
         except CatalogError as error:
             dropped.append(Dropped(item=item["id"], why=str(error).split(": ", 1)[1].split(";")[0]))
             continue
-        rules[item["id"] + ("#pan" if product.role == "landsat8_pan" else "")] = rule
+        rules[item["id"] + ("#pan" if role == "landsat8_pan" else "")] = rule
         kept.append(item)
     return kept
 
@@ -128,6 +138,11 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
     missing = [key for key in product.keys if not item["assets"].get(key, {}).get("href")]
     if missing:
         return f"no asset {', '.join(missing)}"
+    relative = [key for key in product.keys if _relative(str(item["assets"][key]["href"]))]
+    if relative and not any(link.get("rel") == "self" for link in item.get("links") or []):
+        return f"relative address of asset {', '.join(relative)}, and no self link that says where it begins"
+    if not placed(item, product.keys):
+        return "no projection information (proj:epsg, proj:code, wkt2 or projjson): it cannot be placed on a grid"
     elevation = sun_elevation(item)
     if elevation is not None and elevation <= 0:
         return f"sun elevation {elevation:.1f} degrees: a night scene"
@@ -138,6 +153,10 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
     if tier not in (None, "T1"):
         return f"tier {tier}: its geolocation may be off by more than a 10 m pixel"
     return None
+
+
+def _relative(href: str) -> bool:
+    return "://" not in href and not href.startswith("/")
 
 
 def _meets(item: Item, area: BaseGeometry) -> bool:

@@ -17,6 +17,12 @@ def find(
     source: Source, wanted: scenes.Wanted, patience: catalog.Patience, listener: Listener = silent
 ) -> scenes.Chosen:
     """The scenes of both sensors. Raises CatalogError, with the months that do have scenes, where one has none."""
+    for sensor, title in _TITLES.items():
+        if source.product(sensor) is None:
+            raise CatalogError(
+                f"catalogue {source.label} serves no {title} reflectance; both sensors are needed and nothing was "
+                f"searched. Add a catalogue that does: {source.label}+{_ADDED[sensor]}"
+            )
     search = _Search(source, patience, listener)
     selection, found = search.choose(wanted)
     for note in found.notes:
@@ -26,6 +32,7 @@ def find(
 
 
 _TITLES: dict[SensorName, str] = {"landsat8": "Landsat 8", "sentinel2": "Sentinel-2"}
+_ADDED: dict[SensorName, str] = {"landsat8": "usgs", "sentinel2": "earth-search"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,7 @@ class _Search:
 
     def nearby(self, sensor: SensorName, wanted: scenes.Wanted) -> str:
         """The months from the year before to the year after in which `sensor` has usable scenes; empty if none."""
-        products = tuple(p for p in self.source.profile.products if p.role == sensor)
-        only = replace(self.source, profile=replace(self.source.profile, products=products))
+        only = self.source.only((sensor,))
         year = wanted.first.year
         wider = replace(wanted, first=date(year - 1, 1, 1), last=date(year + 1, 12, 31), max_cloud=100.0)
         selection, _ = _Search(only, self.patience).choose(wider)
@@ -58,6 +64,10 @@ def _require_both(selection: scenes.Chosen, found: catalog.Found, wanted: scenes
     missing = [title for sensor, title in _TITLES.items() if not scenes.months_of(selection.scenes, sensor)]
     if not missing:
         return
+    for sensor in _TITLES:
+        gone = "" if found.items.get(sensor) else catalog.lost(search.source, sensor, search.patience)
+        if gone:
+            raise CatalogError(gone)
     lines = []
     for sensor, title in _TITLES.items():
         usable = scenes.months_of(selection.scenes, sensor)

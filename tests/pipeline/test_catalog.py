@@ -52,6 +52,8 @@ class API:
             def do_GET(self) -> None:
                 if self.path in ("/", ""):
                     self.reply(*api.landing())
+                elif self.path.endswith("/collections"):
+                    self.reply(200, {}, {"collections": [api.collection(name) for name in sorted(api.collections)]})
                 elif self.path.rsplit("/", 1)[1] in api.collections:
                     self.reply(200, {}, api.collection(self.path.rsplit("/", 1)[1]))
                 else:
@@ -351,6 +353,77 @@ def test_pan_is_searched_where_its_collection_is_served(serve: Any) -> None:
     assert api.searches[-1]["collections"] == ["landsat-c2-l2", "sentinel-2-c1-l2a", "landsat-c2l1"]
     assert (set(found.items), found.notes) == ({"landsat8", "sentinel2", "landsat8_pan"}, ())
     assert "serves no panchromatic band" in search(api).notes[0]
+
+
+# ---- several catalogues, lost collections, too much
+
+
+def test_joined_catalogues_are_each_asked_for_their_roles(serve: Any) -> None:
+    """The same id, sentinel-2-l2a, at both: only the first is asked for it, and each item says where it is from."""
+    cdse = serve(lambda api, body: page(item("S"), item("L", collection="landsat-c2-l2")))
+    usgs = serve(
+        lambda api, body: page(item("L_SR", collection="landsat-c2l2-sr"), item("L1", collection="landsat-c2l1"))
+    )
+    usgs.collections.add("landsat-c2l1")
+    joined = profiles.resolve(f"cdse@{cdse.url}+usgs@{usgs.url}")
+    found = catalog.search(joined, BBOX, date(2024, 5, 1), date(2024, 5, 2), patience=HASTY)
+    assert [s["collections"] for s in cdse.searches] == [["sentinel-2-l2a"]]
+    assert [s["collections"] for s in usgs.searches] == [["landsat-c2l2-sr", "landsat-c2l1"]]
+    marked = {
+        role: [(i["id"], i["properties"]["marstfn:catalog"]) for i in items] for role, items in found.items.items()
+    }
+    assert marked == {"sentinel2": [("S", "cdse")], "landsat8": [("L_SR", "usgs")], "landsat8_pan": [("L1", "usgs")]}
+    assert [note[:20] for note in found.notes] == ["files are JPEG 2000 ", "Landsat is read from"]
+
+
+def test_an_item_of_dea_serves_two_roles(serve: Any) -> None:
+    api = serve(lambda api, body: page(item("X", collection="ga_ls8c_ard_3"), item("S", collection="ga_s2bm_ard_3")))
+    api.collections.add("ga_ls8c_ard_3")
+    found = catalog.search(source(api, "dea"), BBOX, date(2024, 5, 1), date(2024, 5, 2), patience=HASTY)
+    assert api.searches[0]["collections"] == ["ga_ls8c_ard_3", "ga_s2am_ard_3", "ga_s2bm_ard_3", "ga_s2cm_ard_3"]
+    assert {role: [i["id"] for i in items] for role, items in found.items.items()} == {
+        "landsat8": ["X"], "landsat8_pan": ["X"], "sentinel2": ["S"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_search_of_more_than_10_000_items_is_refused_with_the_count(
+    counts: bool, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "LIMIT", 12)
+
+    def answer(api: API, body: dict[str, Any]) -> Answer:
+        number = len(api.searches)
+        status, headers, document = page(*(item(f"S{number}-{k}") for k in range(5)))
+        return status, headers, document | ({"numberMatched": 60} if counts else {})
+
+    api = serve(answer)
+    with pytest.raises(CatalogError) as caught:
+        search(api, date(2024, 1, 1), date(2024, 12, 31))
+    said = "60 items of" if counts else "more than 12 (counted until 2024-03) items of"
+    for words in (said, api.url, "2024-01-01 to 2024-12-31", "nothing was planned", "smaller area or fewer days"):
+        assert words in str(caught.value)
+    assert [s["limit"] for s in api.searches[:3]] == [100] * 3
+
+
+def test_the_limit_is_10_000() -> None:
+    assert catalog.LIMIT == 10_000
+
+
+def test_a_collection_that_vanished_is_named_with_what_is_served_now(serve: Any) -> None:
+    api = serve(lambda api, body: page())
+    api.collections |= {"landsat-c2-l2", "sentinel-2-c2-l2a"}
+    assert catalog.lost(source(api, "simulated"), "landsat8", HASTY) == ""
+    told = catalog.lost(source(api, "simulated"), "sentinel2", HASTY)
+    for words in (api.url, "no longer serves the collection sentinel-2-c1-l2a", "nothing was planned", "profile file"):
+        assert words in told
+
+
+def test_a_search_that_is_refused_for_a_vanished_collection_says_so(serve: Any) -> None:
+    api = serve(lambda api, body: (404, {}, {"description": "unknown collection"}))
+    api.collections.add("landsat-c2-l2")
+    with pytest.raises(CatalogError, match="no longer serves the collection sentinel-2-l2a"):
+        search(api)
 
 
 # ---- days

@@ -46,10 +46,22 @@ def items(server: Remote, collection: str) -> list[pystac.Item]:
     return sorted(client.search(collections=[collection], limit=50).items(), key=lambda i: i.datetime)
 
 
+def numbers(profile: str) -> dict[str, object]:
+    """Number types of a catalogue's own assets, for odc-stac."""
+    return {
+        product.collection: {
+            "assets": {
+                key: dict(zip(("data_type", "nodata"), product.numbers(key), strict=True)) for key in product.keys
+            }
+        }
+        for product in profiles.PROFILES[profile].products
+    }
+
+
 def load(found: list[pystac.Item], bands: list[str], box: GeoBox, profile: str, resampling: str = "nearest"):
     with rasterio.Env(**GDAL):
         return odc.stac.load(
-            found, bands=bands, geobox=box, groupby="id", stac_cfg=profiles.PROFILES[profile].stac_cfg(),
+            found, bands=bands, geobox=box, groupby="id", stac_cfg=numbers(profile),
             fail_on_error=True, preserve_original_order=True, resampling=resampling,
         )  # fmt: skip
 

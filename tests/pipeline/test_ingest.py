@@ -389,7 +389,7 @@ def test_a_signature_reaches_no_error(tmp_path, monkeypatch):
         signed.append(href)
         return f"https://some.blob.core.windows.net/L0/blue.tif?sig=SECRET{len(signed)}&se=2026"
 
-    monkeypatch.setattr("pipeline.profiles.Profile.sign", sign)
+    monkeypatch.setattr("pipeline.access.Access.sign", sign)
     monkeypatch.setattr("pipeline.reader.rasterio.open", refuse)
     s = Scenery(tmp_path / "in", NORTH)
     s.folder.mkdir()

@@ -1,34 +1,14 @@
-"""Catalogues by name: endpoints, asset keys as recorded, digital numbers, signing."""
+"""Catalogues by name, by address, as files, and joined: what resolves, and what is refused in words."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import odc.stac
 import pytest
 
-from marstfn.bands import BANDS
 from pipeline import profiles
 from pipeline.errors import CatalogError
-from pipeline.items import pystac_item
-
-RECORDED = [
-    ("planetary-computer", "landsat8", "planetary-computer/landsat-c2-l2/LC08_L2SP_033032_20241127_02_T1.json"),
-    (
-        "planetary-computer",
-        "sentinel2",
-        "planetary-computer/sentinel-2-l2a/S2B_MSIL2A_20241203T174629_R098_T13TDE_20241203T211406.json",
-    ),
-    ("earth-search", "landsat8", "earth-search-v1/landsat-c2-l2/LC08_L2SP_033032_20231008_02_T1.json"),
-    ("earth-search", "sentinel2", "earth-search-v1/sentinel-2-c1-l2a/S2A_T13TDE_20240402T174230_L2A.json"),
-]
-
-
-def recorded(shared: Path, path: str) -> dict[str, Any]:
-    item: dict[str, Any] = json.loads((shared / "stac" / path).read_text())
-    return item
 
 
 def test_the_default_catalogue_has_no_pan_and_the_simulated_one_has() -> None:
@@ -65,61 +45,71 @@ def test_what_cannot_be_searched_is_refused_without_telling_secrets(text: str, w
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.shared
-@pytest.mark.parametrize(("profile", "role", "path"), RECORDED)
-def test_asset_keys_lead_to_the_right_bands_of_recorded_items(profile: str, role: Any, path: str, shared: Path) -> None:
-    product = profiles.PROFILES[profile].product(role)
-    item = recorded(shared, path)
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(CatalogError) as caught:
+        profiles.resolve("copernicus")
+    for name in ("planetary-computer", "earth-search", "usgs", "cdse", "dea", "deafrica", "simulated", "mine.toml"):
+        assert name in str(caught.value)
+
+
+def where(source: profiles.Source) -> dict[str, str]:
+    return {role: endpoint.profile.name for role in source.roles if (endpoint := source.endpoint(role))}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("planetary-computer", {"sentinel2": "planetary-computer", "landsat8": "planetary-computer"}),
+        (
+            "planetary-computer+usgs",
+            {"sentinel2": "planetary-computer", "landsat8": "planetary-computer", "landsat8_pan": "usgs"},
+        ),
+        ("usgs+planetary-computer", {"sentinel2": "planetary-computer", "landsat8": "usgs", "landsat8_pan": "usgs"}),
+        ("cdse+usgs", {"sentinel2": "cdse", "landsat8": "usgs", "landsat8_pan": "usgs"}),
+        ("dea", {"sentinel2": "dea", "landsat8": "dea", "landsat8_pan": "dea"}),
+        (
+            "cdse@http://127.0.0.1:1+ simulated@items.json",
+            {"sentinel2": "cdse", "landsat8": "simulated", "landsat8_pan": "simulated"},
+        ),
+    ],
+)
+def test_joined_catalogues_serve_each_role_from_the_first_that_has_it(
+    text: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    source = profiles.resolve(text, tmp_path)
+    assert where(source) == expected
+    assert profiles.resolve(source.label) == source
+    only = source.only(("landsat8",))
+    assert where(only) == {"landsat8": expected["landsat8"]}
+
+
+def test_a_catalogue_that_has_no_part_is_refused() -> None:
+    with pytest.raises(CatalogError, match="'planetary-computer' has no part in 'dea"):
+        profiles.resolve("dea+planetary-computer")
+
+
+def test_the_same_collection_of_two_catalogues_is_two_things() -> None:
+    source = profiles.resolve("cdse+planetary-computer")
+    item: dict[str, Any] = {"collection": "sentinel-2-l2a", "properties": {"marstfn:catalog": "planetary-computer"}}
+    assert source.product_of(item, "sentinel2") is None
+    item["properties"]["marstfn:catalog"] = "cdse"
+    product = source.product_of(item, "sentinel2")
     assert product is not None
-    assert item["collection"] == product.collection
-    assert set(product.keys) <= set(item["assets"])
-    names = ["B2", "B3", "B4", "B5", "B6", "B7"] if role == "landsat8" else ["B02", "B03", "B04", "B8A", "B11", "B12"]
-    for band, name in zip(BANDS, names, strict=True):
-        assert name in item["assets"][product.assets[band]]["href"].rsplit("/", 1)[1], band
+    assert product.assets["red"] == "B04_10m"
 
 
-@pytest.mark.shared
-@pytest.mark.parametrize(("profile", "role", "path"), RECORDED)
-def test_odc_stac_learns_number_types_from_the_configuration(profile: str, role: Any, path: str, shared: Path) -> None:
-    catalogue = profiles.PROFILES[profile]
-    product = catalogue.product(role)
-    assert product is not None
-    (parsed,) = odc.stac.parse_items([pystac_item(recorded(shared, path))], cfg=catalogue.stac_cfg())
-    for key in product.assets.values():
-        band = parsed.collection[key]
-        assert (band.data_type, band.nodata) == ("uint16", 0), key
-    assert product.mask is not None
-    mask = parsed.collection[product.mask]
-    assert (mask.data_type, mask.nodata) == (("uint16", 1) if role == "landsat8" else ("uint8", 0))
+def test_collections_of_one_role_are_stored_alike() -> None:
+    pc, dea = profiles.PROFILES["planetary-computer"], profiles.PROFILES["dea"]
+    with pytest.raises(CatalogError, match="are all to serve landsat8 and are not stored alike"):
+        profiles.Profile("both", None, (*pc.products, *dea.of("landsat8")))
+    assert len(dea.of("sentinel2")) == 3
 
 
-def test_only_blobs_of_planetary_computer_are_signed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import planetary_computer
-
-    asked: list[str] = []
-
-    def fake(href: str) -> str:
-        asked.append(href)
-        return href + "?sig=x"
-
-    monkeypatch.setattr(planetary_computer, "sign_url", fake)
-    blob = "https://landsateuwest.blob.core.windows.net/landsat-c2/B2.TIF"
-    default, other = profiles.PROFILES["planetary-computer"], profiles.PROFILES["simulated"]
-    assert default.sign(blob) == blob + "?sig=x"
-    for href in (
-        "http://127.0.0.1:8000/a.tif",
-        "https://example.org/blob.core.windows.net/a.tif",
-        "/data/a.tif",
-        "s3://b/a",
-    ):
-        assert default.sign(href) == href
-    assert other.sign(blob) == blob
-    assert asked == [blob]
-
-
-def test_gdal_retries_what_a_busy_server_answers() -> None:
-    for profile in profiles.PROFILES.values():
-        assert {"429", "503"} <= set(profile.gdal["GDAL_HTTP_RETRY_CODES"].split(","))
-        assert profile.gdal["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
-    assert profiles.PROFILES["earth-search"].gdal["AWS_REQUEST_PAYER"] == "requester"
-    assert "AWS_REQUEST_PAYER" not in profiles.PROFILES["planetary-computer"].gdal
+def test_files_of_items_are_named_with_their_whole_path(tmp_path: Path) -> None:
+    for name in ("items.json", "items.parquet", "sub/items.geojson"):
+        source = profiles.resolve(f"simulated@{name}", tmp_path)
+        assert source.label == f"simulated@{tmp_path / name}"
+        assert source.endpoints[0].static
+        assert profiles.resolve(f"simulated@file://{tmp_path / name}") == source
+    with pytest.raises(CatalogError, match=r"nor a file of items \(.json"):
+        profiles.resolve("simulated@items.csv", tmp_path)

@@ -9,13 +9,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import odc.stac
 import pytest
 import shapely
 
 from pipeline import profiles, scenes
 from pipeline.errors import CatalogError
 from pipeline.facts import datatake, mgrs_tile, platform, zone
+from pipeline.items import collection as items_of
 from pipeline.scenes import Chosen, Wanted
+from pipeline.uniform import stac_cfg, uniform
 
 AREA = shapely.box(119.6, 49.1, 119.7, 49.2)
 AROUND = shapely.geometry.mapping(shapely.box(118.5, 48.5, 120.5, 49.8))
@@ -197,6 +200,52 @@ def test_a_footprint_that_is_no_valid_polygon_is_not_held_against_an_item() -> N
         assert len(choose(item, area=area).scenes) == 1
 
 
+# ---- items that a catalogue spells so that nothing can be read
+
+
+def test_an_item_of_stac_0_7_without_projection_information_is_left_out_with_the_reason() -> None:
+    old, good = landsat(), landsat(27)
+    old["stac_version"] = "0.7.0"
+    del old["properties"]["proj:epsg"]
+    chosen = choose(old, good, sentinel())
+    assert why(chosen, old).startswith("no projection information (proj:epsg, proj:code")
+    assert {i["id"] for i in chosen.items if "LC08" in i["id"]} == {good["id"]}
+
+
+def test_projection_information_on_assets_only_is_enough() -> None:
+    item = sentinel()
+    del item["properties"]["proj:epsg"]
+    for asset in item["assets"].values():
+        asset["proj:code"] = "EPSG:32650"
+    assert choose(item).dropped == ()
+    del item["assets"]["scl"]["proj:code"]
+    assert "no projection information" in why(choose(item), item)
+
+
+def test_relative_hrefs_need_a_self_link() -> None:
+    item = sentinel()
+    item["assets"]["red"]["href"] = "./B04.tif"
+    assert why(choose(item), item) == "relative address of asset red, and no self link that says where it begins"
+    item["links"] = [{"rel": "self", "href": "https://h/items/x.json"}]
+    assert choose(item).dropped == ()
+
+
+def test_an_item_of_1_0_0_beta_2_whose_bands_are_numbers_is_read_all_the_same() -> None:
+    """odc-stac stops at such eo:bands; here they are never looked at."""
+    item = landsat()
+    item["stac_version"] = "1.0.0-beta.2"
+    item["stac_extensions"] = ["eo", "projection"]
+    for number, asset in enumerate(item["assets"].values()):
+        asset["eo:bands"] = [number]
+    (frozen,) = items_of(choose(item).items, SIMULATED)
+    with pytest.raises(AttributeError):
+        list(odc.stac.parse_items([frozen]))
+    product = SIMULATED.product("landsat8")
+    assert product is not None
+    (parsed,) = odc.stac.parse_items([uniform(frozen, product)], cfg=stac_cfg(product))
+    assert parsed.collection["blue"].data_type == "uint16"
+
+
 # ---- twins
 
 
@@ -238,7 +287,7 @@ def test_twins_as_planetary_computer_spells_them() -> None:
         item["collection"] = "sentinel-2-l2a"
         del item["properties"]["grid:code"]
         item["properties"] |= {"platform": "Sentinel-2A", "s2:mgrs_tile": "50UQV"}
-        item["assets"] = {k: {"href": k} for k in ("B02", "B03", "B04", "B8A", "B11", "B12", "SCL")}
+        item["assets"] = {k: {"href": f"https://h/{k}"} for k in ("B02", "B03", "B04", "B8A", "B11", "B12", "SCL")}
         return item
 
     old, new = pc("20240504T000250"), pc("20240504T001753")
