@@ -19,6 +19,7 @@ from pipeline.errors import CatalogError
 from pipeline.events import Listener, Note, silent
 from pipeline.facts import Item
 from pipeline.profiles import Role, Source
+from pipeline.retries import Repeats, told
 
 PAGE = 100
 """Items asked for in one page: larger pages time out on public servers."""
@@ -79,7 +80,8 @@ def search(
     Month by month, all pages. Raises CatalogError when the catalogue cannot be reached, answers with an error that
     retries do not cure, or is no STAC API.
     """
-    client = _opened(source, patience)
+    repeats = Repeats()
+    client = _opened(source, patience, repeats)
     roles, notes = _served(client, source)
     collections = [product.collection for product in source.profile.products if product.role in roles]
     found: dict[Role, dict[str, Item]] = {role: {} for role in roles}
@@ -91,6 +93,8 @@ def search(
             if product is not None and product.role in found:
                 found[product.role].setdefault(str(item["id"]), item)
         listener(Note("search", f"{begin:%Y-%m}: {sum(map(len, found.values())) - before} items", str(begin)))
+    if repeats.counts:
+        listener(Note("retries", told(repeats.counts), repeats.counts))
     return Found(source, {role: tuple(items.values()) for role, items in found.items()}, notes)
 
 
@@ -109,8 +113,9 @@ def _months(first: date, last: date) -> Iterator[tuple[date, date]]:
         begin = following
 
 
-def _opened(source: Source, patience: Patience) -> pystac_client.Client:
+def _opened(source: Source, patience: Patience, repeats: Repeats) -> pystac_client.Client:
     stac_io = StacApiIO(max_retries=patience.retry())
+    stac_io.session.hooks["response"].append(repeats.answered)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is missing for us is checked below

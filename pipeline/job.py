@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pystac
 from distributed import Client
 
-from pipeline import cluster, cube, ledger, logs, planner, publish, registration, sampling, settings, workers
+from pipeline import cluster, cube, ledger, logs, planner, publish, registration, retries, sampling, settings, workers
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.events import Listener, Note, StageDone, StageStarted, silent
@@ -143,9 +143,12 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     if todo:
         _unfinished(store)
     where = (store.url, workers.stamped(store))
-    stage("ingest", tiles, todo, listener, lambda: map_tiles(
+    results = stage("ingest", tiles, todo, listener, lambda: map_tiles(
         client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
+    repeated = retries.added(result.repeats for result in results)
+    if repeated:
+        listener(Note("retries", retries.told(repeated), repeated))
 
 
 def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonisation:

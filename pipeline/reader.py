@@ -31,6 +31,7 @@ from rasterio.vrt import WarpedVRT
 from pipeline.cube import FILL, pack
 from pipeline.errors import AssetError
 from pipeline.plan import Radiometry
+from pipeline.retries import Repeats
 from pipeline.sensors import to_reflectance
 
 TRIES = 3
@@ -62,21 +63,27 @@ class Driver(RioDriver):  # type: ignore[misc]
     """Reader driver for odc-stac over known assets of one catalogue."""
 
     def __init__(
-        self, assets: Mapping[str, Asset], where: str, gdal: Mapping[str, str], sign: Callable[[str], str]
+        self,
+        assets: Mapping[str, Asset],
+        where: str,
+        gdal: Mapping[str, str],
+        sign: Callable[[str], str],
+        repeats: Repeats,
     ) -> None:
         super().__init__()
         self._assets, self._where, self._gdal, self._sign = dict(assets), where, dict(gdal), sign
+        self._repeats = repeats
 
     def capture_env(self) -> dict[str, Any]:
         return dict(self._gdal)
 
     def open(self, src: Any, ctx: Any) -> _Reader:
-        return _Reader(self._assets[src.uri], self._where, self._sign)
+        return _Reader(self._assets[src.uri], self._where, self._sign, self._repeats)
 
 
 class _Reader:
-    def __init__(self, asset: Asset, where: str, sign: Callable[[str], str]) -> None:
-        self._asset, self._where, self._sign = asset, where, sign
+    def __init__(self, asset: Asset, where: str, sign: Callable[[str], str], repeats: Repeats) -> None:
+        self._asset, self._where, self._sign, self._repeats = asset, where, sign, repeats
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None
@@ -85,7 +92,7 @@ class _Reader:
         asset = self._asset
         for attempt in range(TRIES):
             try:
-                with _uncached(attempt):
+                with self._repeats.reading(), _uncached(attempt):
                     pixels = _warp(self._sign(asset.href), asset, dst_geobox, cfg.resampling)
                 break
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
@@ -95,6 +102,7 @@ class _Reader:
                         f"({asset.href}): {_reason(error)}. The tile is not written; run the same command again to "
                         "go on from here, or plan anew if the catalogue has withdrawn the item"
                     ) from error
+                self._repeats.add(asset.href)
                 time.sleep(PAUSE * 2**attempt)
         everything = (slice(0, dst_geobox.shape.y), slice(0, dst_geobox.shape.x))
         if asset.radiometry is None:
@@ -115,11 +123,12 @@ def load(
     gdal: Mapping[str, str],
     sign: Callable[[str], str],
     threads: int,
+    repeats: Repeats | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Arrays (scenes, ny, nx) by asset key on `geobox`; items of a scene are mosaicked in order, first valid wins.
 
     Bands come as int16 in units of 1e-4 reflectance, -9999 where nothing is; masks as stored. The resampling is
-    given by asset key. Raises AssetError naming item, asset and tile.
+    given by asset key; `repeats` counts what had to be asked for again. Raises AssetError naming item, asset and tile.
     """
     order = {item.id: index for index, scene in enumerate(scenes) for item in scene}
     items = [item for scene in scenes for item in scene]
@@ -137,7 +146,7 @@ def load(
         resampling=dict(bands),
         stac_cfg=dict(stac_cfg),
         pool=_pool(threads),
-        driver=Driver(known, where, gdal, sign),
+        driver=Driver(known, where, gdal, sign, repeats or Repeats()),
         use_overviews=False,
         **({} if masks else {"dtype": "int16", "nodata": FILL}),
     )

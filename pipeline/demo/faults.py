@@ -34,19 +34,22 @@ class Answered:
 class Fault:
     """What happens to requests whose path matches `path` (shell pattern, * also over slashes).
 
-    The first `skip` of them pass; the next `times` (None: all) are hit. `status` answers with that code, `drop` closes
-    the connection without an answer, `truncate` announces the whole body, sends so many bytes and closes, `latency`
-    waits so many seconds first (alone or before one of the others); `retry_after` adds that header to `status`.
+    The first `skip` of them pass; of the rest each `every`-th is hit, `times` of them (None: all). `status` answers with
+    that code, `drop` closes the connection without an answer, `truncate` announces the whole body, sends so many bytes
+    and closes, `short` serves a file as if so many bytes were all of it, `latency` waits so many seconds first (alone
+    or before one of the others); `retry_after` adds that header to `status`.
     """
 
     path: str
     times: int | None = 1
     skip: int = 0
+    every: int = 1
     method: str | None = None
     status: int | None = None
     retry_after: int | None = None
     drop: bool = False
     truncate: int | None = None
+    short: int | None = None
     latency: float = 0.0
 
     def matches(self, request: Request) -> bool:
@@ -87,8 +90,8 @@ class Faults:
                 if not rule.matches(request):
                     continue
                 self._met[number] += 1
-                hit = self._met[number] - rule.skip
-                if hit >= 1 and (rule.times is None or hit <= rule.times):
+                hit, rest = divmod(self._met[number] - rule.skip, rule.every)
+                if hit >= 1 and rest == 0 and (rule.times is None or hit <= rule.times):
                     return rule
         return None
 
