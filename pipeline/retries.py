@@ -87,9 +87,9 @@ _thread = threading.local()
 
 class _Ear(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        repeats = getattr(_thread, "repeats", None)
-        found = _REPEATED.search(record.getMessage()) if repeats is not None else None
-        if found is not None:
+        repeats: Repeats | None = getattr(_thread, "repeats", None)
+        found = _REPEATED.search(record.getMessage())
+        if repeats is not None and found is not None:
             repeats.add(found[1])
 
 

@@ -175,7 +175,8 @@ def recorded(shared: Path) -> list[tuple[Profile, Json]]:
         for path in sorted((shared / "stac" / folder).glob("*/*.json")):
             document = json.loads(path.read_text())
             profile = PROFILES.get(name)
-            if document.get("type") == "Feature" and profile and profile.product_of(document.get("collection")):
+            item = isinstance(document, dict) and document.get("type") == "Feature"
+            if item and profile and profile.product_of(document.get("collection")):
                 chosen.append((profile, document))
     return chosen
 
