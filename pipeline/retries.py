@@ -1,6 +1,8 @@
 """What a run had to ask for again: repeated requests, counted by host, of a search and of the reading of assets.
 
 Three hands repeat: urllib3 in a search, GDAL inside one attempt at an asset, and the reader with another attempt.
+GDAL's are known from its warnings; those in the middle of a read (not of an opening) rasterio keeps to itself, so the
+count of a reading is a lower bound.
 """
 
 from __future__ import annotations

