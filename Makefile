@@ -11,8 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# servers that tests talk to; apart, for they want other releases of what Prefect needs
+SERVERS := .venv-stac
 
-.PHONY: help install demo test check up down clean lock
+.PHONY: help install servers demo test check up down clean lock
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -28,6 +30,13 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PIP) install --no-deps --editable .
 	touch $(STAMP)
 
+servers: $(SERVERS)/.installed  ## make .venv-stac with the servers that tests talk to (a STAC API, an S3 endpoint)
+
+$(SERVERS)/.installed: servers.lock
+	test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement servers.lock
+	touch $@
+
 demo: $(STAMP)  ## fuse a simulated year on this machine: no account, no network, minutes
 	$(BIN)/marstfn demo --out demo
 
@@ -37,7 +46,7 @@ check: $(STAMP)  ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-test: check  ## every check and every test, with coverage
+test: check servers  ## every check and every test, with coverage
 	$(BIN)/coverage erase
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
 
@@ -48,11 +57,13 @@ down:  ## stop what `make up` started and restore the Prefect profile that was a
 	if [ -x $(BIN)/marstfn ]; then $(BIN)/marstfn down; fi
 
 clean: down  ## remove everything that was made here
-	rm -rf $(VENV) demo training dist build .marstfn .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.xml *.egg-info
+	rm -rf $(VENV) $(SERVERS) demo training dist build .marstfn .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.xml *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(STAMP)  ## resolve pyproject.toml again for Python 3.11-3.13; torch and its CUDA packages stay out
 	$(PIP) install 'uv>=0.9'
 	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \
 	  --no-emit-package torch --no-emit-package triton --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile --group servers --universal --python-version 3.11 \
+	  --no-header --no-annotate --quiet --upgrade --output-file servers.lock
 	sed -i.bak -E '/^(nvidia|cuda|triton|#)/d' requirements.lock && rm requirements.lock.bak

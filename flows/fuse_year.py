@@ -167,7 +167,7 @@ def tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> N
             logger.warning(event.text)
         case Note(kind="dashboard" | "store" | "log" | "run"):
             logger.info("%s: %s", event.kind, event.text)
-        case Note(kind="area" | "plan" | "catalog" | "pairs" | "gate" | "protocol" | "samples" | "scores"):
+        case Note(kind="area" | "plan" | "catalog" | "pairs" | "gate" | "protocol" | "retries" | "samples" | "scores"):
             logger.info(event.text)
 
 

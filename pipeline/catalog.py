@@ -21,6 +21,7 @@ from pipeline.events import Listener, Note, silent
 from pipeline.facts import Item
 from pipeline.products import CATALOG
 from pipeline.profiles import Endpoint, Role, Source
+from pipeline.retries import Repeats, told
 
 PAGE = 100
 """Items asked for in one page: larger pages time out on public servers."""
@@ -95,11 +96,11 @@ def search(
     notes: list[str] = []
     for endpoint in source.endpoints:
         if endpoint.static:
-            items, told = _of_file(endpoint, bbox, first, last, listener)
+            items, said = _of_file(endpoint, bbox, first, last, listener)
         else:
-            items, told = _of_api(endpoint, bbox, first, last, patience, listener)
+            items, said = _of_api(endpoint, bbox, first, last, patience, listener)
         found |= items
-        notes += [endpoint.profile.notice] * bool(endpoint.profile.notice) + list(told)
+        notes += [endpoint.profile.notice] * bool(endpoint.profile.notice) + list(said)
     if "landsat8_pan" not in source.roles and "landsat8" in source.roles:
         names = "+".join(endpoint.profile.name for endpoint in source.endpoints)
         notes.append(f"{names} serves no panchromatic band: Landsat is fused without it (add +usgs to the catalogue)")
@@ -117,7 +118,8 @@ def _of_api(
     patience: Patience,
     listener: Listener,
 ) -> tuple[Items, tuple[str, ...]]:
-    client = _opened(endpoint, patience)
+    repeats = Repeats()
+    client = _opened(endpoint, patience, repeats)
     roles, notes = _served(client, endpoint)
     collections = list(dict.fromkeys(p.collection for p in endpoint.products if p.role in roles))
     found: dict[Role, dict[str, Item]] = {role: {} for role in roles}
@@ -130,8 +132,8 @@ def _of_api(
                 count += _sorted_in(item, endpoint, found)
                 if count > LIMIT:
                     matched = _matched(client, collections, bbox, solar_interval(first, last, longitude))
-                    told = f"{matched:,}" if matched else f"more than {LIMIT:,} (counted until {end:%Y-%m})"
-                    raise _too_many(endpoint, told, first, last)
+                    many = f"{matched:,}" if matched else f"more than {LIMIT:,} (counted until {end:%Y-%m})"
+                    raise _too_many(endpoint, many, first, last)
         except CatalogError as error:
             if getattr(error.__cause__, "status_code", None) in _UNKNOWN:
                 for role in roles:
@@ -140,6 +142,8 @@ def _of_api(
                         raise CatalogError(gone) from error
             raise
         listener(Note("search", f"{begin:%Y-%m}: {count - before} items", str(begin)))
+    if repeats.counts:
+        listener(Note("retries", told(repeats.counts), repeats.counts))
     return {role: tuple(items.values()) for role, items in found.items()}, notes
 
 
@@ -245,8 +249,10 @@ def _months(first: date, last: date) -> Iterator[tuple[date, date]]:
         begin = following
 
 
-def _opened(endpoint: Endpoint, patience: Patience) -> pystac_client.Client:
+def _opened(endpoint: Endpoint, patience: Patience, repeats: Repeats | None = None) -> pystac_client.Client:
     stac_io = StacApiIO(max_retries=patience.retry())
+    if repeats is not None:
+        stac_io.session.hooks["response"].append(repeats.answered)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is missing for us is checked below

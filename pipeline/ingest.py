@@ -21,12 +21,16 @@ from pipeline.grid import Tile
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.profiles import Product, Role, resolve
 from pipeline.reader import Asset, Kind, load
+from pipeline.retries import Repeats
 from pipeline.sensors import MaskOptions, landsat_clear, sentinel2_clear
 from pipeline.store import INPUTS, Store
 from pipeline.uniform import MASK, SATURATION, keys, product_of, stac_cfg, uniform
 
 LIBRARIES = ("rasterio", "odc-stac", "odc-loader", "odc-geo", "numpy", "scipy")
 """Whose versions shape the pixels of the inputs."""
+
+REPEATED = "repeated"
+"""Name, in the statistics of a tile's record, of the requests that had to be repeated, by host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class TileResult:
     tile: str
     seconds: float
     timings: dict[str, float] = field(default_factory=dict)
+    repeats: dict[str, int] = field(default_factory=dict)
+    """Requests that had to be repeated, by host."""
 
 
 def ingest_fingerprint(plan: Plan, tile: Tile) -> str:
@@ -80,6 +86,7 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
     spent = {"read": 0.0, "write": 0.0, "check": 0.0}
     stats: dict[str, Any] = {}
     objects: list[str] = []
+    repeats = Repeats()
     for group in cube.groups(plan):
         scenes = cube.group_scenes(plan, group)
         if not scenes:
@@ -87,7 +94,7 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
         counts: list[list[int]] = []
         for block in cube.blocks(len(scenes), plan.options.time_shard):
             start = time.perf_counter()
-            data = _read(plan, group, scenes[block], tile, items)
+            data = _read(plan, group, scenes[block], tile, items, repeats)
             spent["read"] += time.perf_counter() - start
             start = time.perf_counter()
             for name, values in data.items():
@@ -104,6 +111,8 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
         for name in names:
             objects += cube.shard_objects(plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution)
         stats[group.name] = counts
+    if repeats.counts:
+        stats[REPEATED] = repeats.counts
     start = time.perf_counter()
     checksums = ledger.checksum(store, objects)
     spent["check"] = time.perf_counter() - start
@@ -112,11 +121,16 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
         "ingest", tile.name, ingest_fingerprint(plan, tile), checksums, stats, round(seconds, 3), _rounded(spent)
     )
     ledger.write(store, record)
-    return TileResult("ingest", tile.name, seconds, _rounded(spent))
+    return TileResult("ingest", tile.name, seconds, _rounded(spent), repeats.counts)
 
 
 def _read(
-    plan: Plan, group: Group, scenes: Sequence[Scene], tile: Tile, items: Mapping[str, pystac.Item]
+    plan: Plan,
+    group: Group,
+    scenes: Sequence[Scene],
+    tile: Tile,
+    items: Mapping[str, pystac.Item],
+    repeats: Repeats,
 ) -> dict[str, NDArray[Any]]:
     """Arrays (scenes, ny, nx) by variable name of a group of the input cube."""
     source, role = resolve(plan.catalog), cast(Role, group.name)
@@ -134,6 +148,7 @@ def _read(
         "where": f"tile {tile.name}",
         "stac_cfg": stac_cfg(product),
         "threads": _threads(),
+        "repeats": repeats,
     }
     kinds: dict[str, Kind] = {band: _kind(group) for band in group.bands}
     box = tile.geobox(group.resolution)

@@ -27,6 +27,7 @@ from pipeline import (
     planner,
     publish,
     registration,
+    retries,
     sampling,
     settings,
     workers,
@@ -162,7 +163,7 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     if todo:
         _unfinished(store)
     where = (store.url, workers.stamped(store))
-    stage("ingest", tiles, todo, listener, lambda: map_tiles(
+    results = stage("ingest", tiles, todo, listener, lambda: map_tiles(
         client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
     missed = yields.missed(plan, store, job.items)
@@ -172,6 +173,9 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     if len(missed) > TOLD:
         text = f"{len(missed) - TOLD} more items gave no pixels: {store.join(yields.NAME)} lists them all"
         listener(Note("warning", text))
+    repeated = retries.added(result.repeats for result in results)
+    if repeated:
+        listener(Note("retries", retries.told(repeated), repeated))
 
 
 def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonisation:

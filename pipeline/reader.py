@@ -33,6 +33,7 @@ from pipeline.cube import FILL, pack
 from pipeline.errors import AssetError
 from pipeline.hosts import Hosts, host_of, silent
 from pipeline.plan import Radiometry
+from pipeline.retries import Repeats
 from pipeline.sensors import to_reflectance
 
 TRIES = 6
@@ -69,20 +70,20 @@ class Asset:
 class Driver(RioDriver):  # type: ignore[misc]
     """Reader driver for odc-stac over known assets; each brings the settings it is opened with."""
 
-    def __init__(self, assets: Mapping[str, Asset], where: str) -> None:
+    def __init__(self, assets: Mapping[str, Asset], where: str, repeats: Repeats) -> None:
         super().__init__()
-        self._assets, self._where = dict(assets), where
+        self._assets, self._where, self._repeats = dict(assets), where, repeats
 
     def capture_env(self) -> dict[str, Any]:
         return {}  # nothing for the whole load: it may mix catalogues
 
     def open(self, src: Any, ctx: Any) -> _Reader:
-        return _Reader(self._assets[src.uri], self._where)
+        return _Reader(self._assets[src.uri], self._where, self._repeats)
 
 
 class _Reader:
-    def __init__(self, asset: Asset, where: str) -> None:
-        self._asset, self._where, self._sign = asset, where, asset.access.sign
+    def __init__(self, asset: Asset, where: str, repeats: Repeats) -> None:
+        self._asset, self._where, self._repeats, self._sign = asset, where, repeats, asset.access.sign
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None
@@ -104,7 +105,7 @@ class _Reader:
             if why is not None:
                 raise self._failed(why)
             try:
-                with self._asset.access.opened(), _uncached(attempt):
+                with self._repeats.reading(), self._asset.access.opened(), _uncached(attempt):
                     pixels = _warp(self._sign(self._asset.href), self._asset, target, resampling)
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
                 reason = _reason(error)
@@ -113,6 +114,7 @@ class _Reader:
                     HOSTS.failed(host, reason)
                 if attempt + 1 >= (TRIES if waiting else TRIES_READING):
                     raise self._failed(reason) from error
+                self._repeats.add(self._asset.href)
                 time.sleep(PAUSE * 2**attempt)
             else:
                 HOSTS.answered(host)
@@ -138,11 +140,12 @@ def load(
     where: str,
     stac_cfg: Mapping[str, Any],
     threads: int,
+    repeats: Repeats | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Arrays (scenes, ny, nx) by layer on `geobox`; items of a scene are mosaicked in order, first valid wins.
 
     Bands come as int16 in units of 1e-4 reflectance, -9999 where nothing is; masks as stored. The resampling is
-    given by asset key. Raises AssetError naming item, asset and tile.
+    given by asset key; `repeats` counts what had to be asked for again. Raises AssetError naming item, asset and tile.
     """
     order = {item.id: index for index, scene in enumerate(scenes) for item in scene}
     items = [item for scene in scenes for item in scene]
@@ -160,7 +163,7 @@ def load(
         resampling=dict(bands),
         stac_cfg=dict(stac_cfg),
         pool=_pool(threads),
-        driver=Driver(known, where),
+        driver=Driver(known, where, repeats or Repeats()),
         use_overviews=False,
         **({} if masks else {"dtype": "int16", "nodata": FILL}),
     )

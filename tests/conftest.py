@@ -10,26 +10,38 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 from odc.geo.geom import polygon
 
 from marstfn.simulate import Simulation
+from pipeline import request
 from pipeline.demo.faults import Fault
 from pipeline.demo.products import write_catalogue
 from pipeline.demo.server import Remote, serve
+from pipeline.events import Event
 from pipeline.grid import Grid
+from pipeline.store import FUSED, INPUTS
 
 SHARED = Path(os.environ.get("MARSTFN_SHARED", Path(__file__).parents[2] / "shared"))
 REQUIRED = os.environ.get("MARSTFN_REQUIRE_SHARED") == "1"
 """Set where the real data must be there: a test that needs them and is skipped then fails."""
+MUST = {
+    "shared": ("MARSTFN_REQUIRE_SHARED", "the real data must be read"),
+    "postgres": ("MARSTFN_REQUIRE_POSTGRES", "PostgreSQL must be there"),
+}
+"""Marks whose tests fail where they are skipped, if a variable is 1."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
-    if REQUIRED and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("shared"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, although the real data must be read (MARSTFN_REQUIRE_SHARED=1): {report.longrepr}"
+    for mark, (variable, why) in MUST.items():
+        required = os.environ.get(variable) == "1"
+        if required and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker(mark):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, although {why} ({variable}=1): {report.longrepr}"
     return report
 
 
@@ -91,6 +103,65 @@ def catalogue(season: Served) -> Iterator[Served]:
     season.server.log.clear()
     yield season
     season.server.faults.set()
+
+
+@pytest.fixture(scope="session")
+def whole_year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A whole year over a single tile, served like the season; take `year` in a test."""
+    folder = tmp_path_factory.mktemp("year")
+    simulation = Simulation(seed=20, year=2023)
+    grid = Grid(epsg=simulation.epsg, left=697_200, top=5_455_200, columns=10, rows=10, tile_px=60)
+    write_catalogue(simulation, grid, folder / "scenes", processes=2)
+    aoi = folder / "field.geojson"
+    aoi.write_text(json.dumps(outline(grid)))
+    with serve(folder / "scenes") as server:
+        yield Served(server, folder / "scenes", simulation, grid, aoi)
+
+
+@pytest.fixture
+def year(whole_year: Served) -> Iterator[Served]:
+    """The whole year without faults and with an empty log."""
+    whole_year.server.faults.set()
+    whole_year.server.log.clear()
+    yield whole_year
+    whole_year.server.faults.set()
+
+
+@pytest.fixture(scope="session")
+def calm(whole_year: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a run over the whole year in which nothing went wrong."""
+    store = tmp_path_factory.mktemp("calm") / "store"
+    whole_run(whole_year, whole_year.catalog, store)
+    return store
+
+
+def whole_run(served: Served, catalog: str, store: Path) -> list[Event]:
+    """All stages of a run over the area, as the command line does them, and what it told."""
+    from flows import work  # brings Dask along, which most tests do without
+
+    told: list[Event] = []
+    asked = {"aoi": str(served.aoi), "year": 2023, "catalog": catalog, "store": str(store)}
+    work.work(request.make(**asked, method="additive", threads=1, tile_px=60), "run", told.append)
+    return told
+
+
+def arrays(store: Path) -> dict[str, np.ndarray]:
+    """Every array of both cubes of a store, by name."""
+    found = {}
+    for cube in (INPUTS, FUSED):
+        for name, member in zarr.open_group(store / cube, mode="r").members(max_depth=None):
+            if isinstance(member, zarr.Array):
+                found[f"{cube}/{name}"] = np.asarray(member[...])
+    return found
+
+
+def assert_same_cubes(one: Path, other: Path) -> None:
+    """Both stores hold the same arrays with the same values, and not nothing."""
+    left, right = arrays(one), arrays(other)
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    assert (left[f"{FUSED}/quality"] > 0).any((1, 2)).mean() > 0.9
 
 
 @pytest.fixture

@@ -32,26 +32,32 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to requests whose path matches `path` (shell pattern, * also over slashes).
+    """What happens to requests whose path matches `path`, and query `query` (shell patterns, * also over slashes).
 
-    The first `skip` of them pass; the next `times` (None: all) are hit. `status` answers with that code, `drop` closes
-    the connection without an answer, `truncate` announces the whole body, sends so many bytes and closes, `latency`
-    waits so many seconds first (alone or before one of the others); `retry_after` adds that header to `status`.
+    The first `skip` of them pass; of the rest each `every`-th is hit, `times` of them (None: all). `status` answers
+    with that code, `drop` closes the connection without an answer, `truncate` announces the whole body, sends so many
+    bytes and closes, `short` serves a file as if so many bytes were all of it, `latency` waits so many seconds first
+    (alone or before one of the others); `retry_after` adds that header to `status`.
     """
 
     path: str
     times: int | None = 1
     skip: int = 0
+    every: int = 1
+    query: str = "*"
     method: str | None = None
     status: int | None = None
     retry_after: int | None = None
     drop: bool = False
     truncate: int | None = None
+    short: int | None = None
     latency: float = 0.0
 
     def matches(self, request: Request) -> bool:
         """Whether the rule speaks of this request."""
-        return (self.method is None or self.method == request.method) and fnmatchcase(request.path, self.path)
+        if self.method is not None and self.method != request.method:
+            return False
+        return fnmatchcase(request.path, self.path) and fnmatchcase(request.query, self.query)
 
 
 Judge = Callable[[Request], Fault | None]
@@ -87,8 +93,8 @@ class Faults:
                 if not rule.matches(request):
                     continue
                 self._met[number] += 1
-                hit = self._met[number] - rule.skip
-                if hit >= 1 and (rule.times is None or hit <= rule.times):
+                hit, rest = divmod(self._met[number] - rule.skip, rule.every)
+                if hit >= 1 and rest == 0 and (rule.times is None or hit <= rule.times):
                     return rule
         return None
 

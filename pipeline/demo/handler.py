@@ -210,6 +210,8 @@ class Handler(BaseHTTPRequestHandler):
             self._error(405, "files are read only", {"Allow": "GET, HEAD"})
             return
         size = path.stat().st_size
+        if self._fault is not None and self._fault.short is not None:
+            size = min(size, self._fault.short)
         headers = {"Content-Type": TYPES.get(path.suffix.lower(), "application/octet-stream"), "Accept-Ranges": "bytes"}
         asked = _byte_range(request.range, size)
         if asked == "unsatisfiable":

@@ -315,6 +315,24 @@ def test_fault_skips_and_lasts(server: Server) -> None:
     assert ask(server, "HEAD", "/data/pixels/one.tif")[0].status == 200
 
 
+def test_fault_hits_every_third(server: Server) -> None:
+    server.faults.set([Fault("/", every=3, times=2, status=503)])
+    assert [ask(server, "GET", "/")[0].status for _ in range(9)] == [200, 200, 503, 200, 200, 503, 200, 200, 200]
+
+
+def test_fault_of_a_query(server: Server) -> None:
+    server.faults.set([Fault("*", query="*token=old*", times=None, skip=1, status=403)])
+    old = [ask(server, "HEAD", "/data/pixels/one.tif?token=old")[0].status for _ in range(3)]
+    assert old == [200, 403, 403]
+    assert ask(server, "HEAD", "/data/pixels/one.tif?token=new")[0].status == 200
+
+
+def test_file_that_seems_too_short(server: Server) -> None:
+    server.faults.set([Fault("/data/*", short=100)])
+    lengths = [ask(server, "HEAD", "/data/pixels/one.tif")[0].headers["Content-Length"] for _ in range(2)]
+    assert lengths == ["100", str((server.folder / "data" / "pixels" / "one.tif").stat().st_size)]
+
+
 def test_dropped_connection(server: Server) -> None:
     server.faults.add(Fault("/", drop=True))
     with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
