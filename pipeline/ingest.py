@@ -12,16 +12,19 @@ import numpy as np
 import pystac
 from numpy.typing import NDArray
 
-from marstfn.bands import FINE, PAN_RES
-from pipeline import cube, ledger, settings
+from marstfn.bands import BANDS, FINE, PAN_RES
+from pipeline import cloudmask, cube, ledger, settings
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
 from pipeline.errors import AssetError
 from pipeline.grid import Tile
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.profiles import Product, resolve
 from pipeline.reader import Asset, Kind, load
-from pipeline.sensors import MaskOptions, landsat_clear, sentinel2_clear
+from pipeline.sensors import MaskOptions, fmask_clear, grown, landsat_clear, sentinel2_clear
 from pipeline.store import INPUTS, Store
+
+MASKING = ("mask_dilation", "snow", "cirrus", "dilated_cloud", "cloud_mask")
+"""Options that shape the masks."""
 
 LIBRARIES = ("rasterio", "odc-stac", "odc-loader", "odc-geo", "numpy", "scipy")
 """Whose versions shape the pixels of the inputs."""
@@ -56,7 +59,8 @@ def _common_fingerprint(plan: Plan) -> str:
             "items": plan.items_sha256,
             "radiometry": {k: v.model_dump(mode="json") for k, v in plan.radiometry.items()},
             "catalog": plan.catalog.partition("@")[0],
-            "mask_dilation": plan.options.mask_dilation,
+            "masks": [getattr(plan.options, name) for name in MASKING],
+            "nbar": {k: v.model_dump(mode="json") for k, v in plan.nbar.items()},
             "time_shard": plan.options.time_shard,
             "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
         }
@@ -141,7 +145,8 @@ def _read(
         for band in group.bands:
             out[band][present] = found.pop(product.assets[band])
     if group.masked:
-        out["clear"] = _clear(plan, group, product, some, tile, common)
+        out["clear"] = np.zeros(shape, np.uint8)
+        out["clear"][present] = _clear(plan, group, product, some, tile, common)
         # a pixel is known only where all bands are: at the edge of a scene they end at different places
         for band in group.bands:
             out["clear"][out[band] == FILL] = NOTHING
@@ -161,7 +166,7 @@ def _clear(
     QA_PIXEL is read at 15 m, where its 30 m pixels (corners 15 mod 30) fall exactly: on the 30 m lattice nearest
     neighbour would move every cloud by half a pixel. A lattice pixel is clear where all that it touches is.
     """
-    options = MaskOptions(dilation=plan.options.mask_dilation)
+    options = MaskOptions.of(plan.options)
     resolution = FINE if group is cube.SENTINEL2 else PAN_RES
     margin = -(-plan.options.mask_dilation // resolution) + 1
     margin += margin % 2  # keeps pairs of 15 m pixels together
@@ -176,12 +181,53 @@ def _clear(
     out = np.zeros((len(scenes), *tile.shape(group.resolution)), np.uint8)
     inner = (slice(margin, -margin), slice(margin, -margin))
     for index, flags in enumerate(layers[keys[0]]):
-        if group is cube.SENTINEL2:
-            out[index] = sentinel2_clear(flags, resolution=resolution, options=options)[inner]
-        else:
-            saturation = layers[keys[1]][index] if len(keys) > 1 else None
-            out[index] = halved(landsat_clear(flags, saturation, resolution=resolution, options=options)[inner])
+        saturation = layers[keys[1]][index] if len(keys) > 1 else None
+        clear = _classified(product, flags, saturation, resolution, options)[inner]
+        out[index] = clear if group is cube.SENTINEL2 else halved(clear)
+    learned = cloudmask.find(plan.options.cloud_mask)
+    if learned is not None:
+        out[_learned(plan, group, product, scenes, tile, common, learned) & (out != NOTHING)] = MASKED
     return out
+
+
+def _classified(
+    product: Product,
+    flags: NDArray[Any],
+    saturation: NDArray[Any] | None,
+    resolution: float,
+    options: MaskOptions,
+) -> NDArray[np.uint8]:
+    """Clear mask by the kind of mask that the product has."""
+    if product.family == "dea-ard":
+        return fmask_clear(flags, resolution=resolution, options=options)
+    if product.family == "sentinel-2-l2a":
+        return sentinel2_clear(flags, resolution=resolution, options=options)
+    return landsat_clear(flags, saturation, resolution=resolution, options=options)
+
+
+def _learned(
+    plan: Plan,
+    group: Group,
+    product: Product,
+    scenes: Sequence[Sequence[pystac.Item]],
+    tile: Tile,
+    common: Mapping[str, Any],
+    learned: cloudmask.Learned,
+) -> NDArray[np.bool_]:
+    """Cloud and shadow (scenes, ny, nx) as the mask sees them, grown; read with the ground around the tile."""
+    margin = cloudmask.CONTEXT + cloudmask.CONTEXT % 2
+    keys = [product.assets[band] for band in learned.bands]
+    layers = load(
+        scenes, dict.fromkeys(keys, _kind(group)), tile.geobox(group.resolution).pad(margin),
+        lambda item, key: _asset(plan, product, item, key, ""), masks=False, **common,
+    )  # fmt: skip
+    out = []
+    for index in range(len(scenes)):
+        stored = np.stack([layers[key][index] for key in keys])
+        values = np.where(stored == FILL, np.nan, stored * cube.SCALE).astype(np.float32)
+        seen = grown(learned.mask(values, float(group.resolution)), plan.options.mask_dilation, group.resolution)
+        out.append(seen[margin:-margin, margin:-margin])
+    return np.stack(out)
 
 
 def halved(clear: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -227,7 +273,17 @@ def _asset(plan: Plan, product: Product, item: pystac.Item, key: str, suffix: st
     if suffix is None:
         return Asset(item.id, key, href, nodata, None)
     radiometry = plan.radiometry[item.id + suffix]
+    nadir = plan.nbar.get(item.id) if not suffix else None
+    if nadir is not None:
+        factor = nadir.factors[_band(product, key)]
+        factored = {"scale": radiometry.scale * factor, "offset": radiometry.offset * factor}
+        radiometry = radiometry.model_copy(update=factored)
     return Asset(item.id, key, href, radiometry.nodata, radiometry)
+
+
+def _band(product: Product, key: str) -> int:
+    """The place in BANDS of what an asset holds."""
+    return next(BANDS.index(band) for band, name in product.assets.items() if name == key)
 
 
 def _rounded(spent: Mapping[str, float]) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Product:
     saturation: str | None = None
     types: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """(dtype, nodata) of the assets that are not uint16 with nodata 0."""
-    family: Literal["sentinel-2-l2a", "landsat-c2-l2", "landsat-c2-l1"] = "landsat-c2-l2"
+    family: Literal["sentinel-2-l2a", "landsat-c2-l2", "landsat-c2-l1", "dea-ard"] = "landsat-c2-l2"
     """Decides the rule for radiometry and masks."""
 
     @property

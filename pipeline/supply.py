@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
 from pipeline import catalog, scenes
+from pipeline.choices import Landsat
 from pipeline.errors import CatalogError
 from pipeline.events import Listener, Note, silent
 from pipeline.plan import SensorName
@@ -25,7 +27,11 @@ def find(
     return selection
 
 
-_TITLES: dict[SensorName, str] = {"landsat8": "Landsat 8", "sentinel2": "Sentinel-2"}
+TITLES: Mapping[Landsat, str] = {"8": "Landsat 8", "9": "Landsat 9", "both": "Landsat 8 or 9"}
+
+
+def _titles(wanted: scenes.Wanted) -> dict[SensorName, str]:
+    return {"landsat8": TITLES[wanted.landsat], "sentinel2": "Sentinel-2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +54,20 @@ class _Search:
         products = tuple(p for p in self.source.profile.products if p.role == sensor)
         only = replace(self.source, profile=replace(self.source.profile, products=products))
         year = wanted.first.year
-        wider = replace(wanted, first=date(year - 1, 1, 1), last=date(year + 1, 12, 31), max_cloud=100.0)
+        wider = replace(
+            wanted, first=date(year - 1, 1, 1), last=date(year + 1, 12, 31), max_cloud=100.0, overrides=(), nbar="off"
+        )
         selection, _ = _Search(only, self.patience).choose(wider)
         return ", ".join(scenes.months_of(selection.scenes, sensor))
 
 
 def _require_both(selection: scenes.Chosen, found: catalog.Found, wanted: scenes.Wanted, search: _Search) -> None:
     """Raise CatalogError, with the months that do have scenes, unless both sensors have some."""
-    missing = [title for sensor, title in _TITLES.items() if not scenes.months_of(selection.scenes, sensor)]
+    missing = [title for sensor, title in _titles(wanted).items() if not scenes.months_of(selection.scenes, sensor)]
     if not missing:
         return
     lines = []
-    for sensor, title in _TITLES.items():
+    for sensor, title in _titles(wanted).items():
         usable = scenes.months_of(selection.scenes, sensor)
         if usable:
             lines.append(f"{title}: {', '.join(usable)}")
