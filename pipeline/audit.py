@@ -42,7 +42,9 @@ SLACK = 0.035
 """How far a date may stand from exactly STEP, and a band from the middle of the bands: seasons move the land."""
 AGREEING = 4
 """Bands that must tell the same."""
-BOUNDS = ("TILES", "PIXELS", "LEAST", "REACH", "NEAREST", "STEP", "SLACK", "AGREEING")
+EVEN, WIDTH = 0.7, 0.05
+"""Share of the pixels that must stand off by STEP, give or take WIDTH: a cloud that the mask missed is uneven."""
+BOUNDS = ("TILES", "PIXELS", "LEAST", "REACH", "NEAREST", "STEP", "SLACK", "AGREEING", "EVEN", "WIDTH")
 """What a verdict depends on."""
 
 
@@ -70,6 +72,27 @@ class Verdict:
             return "not compared: too little was clear"
         found = f"{self.shift:+.3f} from {'Landsat' if self.basis == 'landsat' else 'the dates around it'}"
         return f"offset wrong: {found}" if self.wrong else f"{found}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """How far a date stands from what was expected of it."""
+
+    bands: NDArray[np.float64]
+    """Median difference by band."""
+    even: float
+    """Share of the pixels that stand off by STEP in the middle of their bands."""
+    pixels: int
+
+    @property
+    def middle(self) -> float:
+        return float(np.median(self.bands))
+
+    @property
+    def wrong(self) -> bool:
+        """Whether bands and pixels stand off together, and by STEP."""
+        agreeing = int((np.abs(self.bands - self.middle) <= SLACK).sum())
+        return abs(abs(self.middle) - STEP) <= SLACK and agreeing >= AGREEING and self.even >= EVEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +157,7 @@ def judge(plan: Plan, samples: Sequence[tuple[NDArray[np.int16], NDArray[np.int1
     when, other = ([s.time for s in plan.of(sensor)] for sensor in SENSORS)
     labels = [s.label for s in plan.of("sentinel2")]
     first = [_compared(k, when, sentinel2, other, landsat, range(len(other))) for k in range(len(when))]
-    sound = {k for k, found in enumerate(first) if found is not None and not _wrong(found[0])}
+    sound = {k for k, found in enumerate(first) if found is not None and not found.wrong}
     verdicts = []
     for k, found in enumerate(first):
         basis = "landsat"
@@ -151,9 +174,7 @@ def judge(plan: Plan, samples: Sequence[tuple[NDArray[np.int16], NDArray[np.int1
         if found is None:
             verdicts.append(Verdict(k, labels[k], 0, None, dark, "", False))
             continue
-        shifts, pixels = found
-        middle = round(float(np.median(shifts)), 4)
-        verdicts.append(Verdict(k, labels[k], pixels, middle, dark, basis, _wrong(shifts)))
+        verdicts.append(Verdict(k, labels[k], found.pixels, round(found.middle, 4), dark, basis, found.wrong))
     return Audit(identity, tuple(verdicts))
 
 
@@ -174,9 +195,8 @@ def _compared(
     other: Sequence[datetime],
     expected: Array,
     candidates: Sequence[int] | range,
-) -> tuple[NDArray[np.float64], int] | None:
-    """Median difference by band of date `k` from the nearest of the candidates at each pixel, and the pixels compared;
-    None where too few are clear in both."""
+) -> _Apart | None:
+    """Date `k` and the median of the nearest candidates at each pixel; None where too few are clear in both."""
     away = {j: abs((other[j] - when[k]).total_seconds()) / 86400 for j in candidates}
     near = sorted((j for j, days in away.items() if days <= REACH), key=lambda j: away[j])
     known = np.isfinite(values[k]).all(0)
@@ -193,13 +213,10 @@ def _compared(
     if both.sum() < LEAST:
         return None
     difference = values[k][:, both] - np.nanmedian(stack[:, :, both], axis=0)
-    return np.median(difference, axis=1).astype(np.float64), int(both.sum())
-
-
-def _wrong(shifts: NDArray[np.float64]) -> bool:
-    """Whether the bands stand off together, and by STEP."""
-    middle = float(np.median(shifts))
-    return bool(abs(abs(middle) - STEP) <= SLACK and (np.abs(shifts - middle) <= SLACK).sum() >= AGREEING)
+    bands = np.median(difference, axis=1).astype(np.float64)
+    # of the sign in which the date stands off as a whole
+    off = np.median(difference, axis=0) * np.sign(np.median(bands))
+    return _Apart(bands, float((np.abs(off - STEP) <= WIDTH).mean()), int(both.sum()))
 
 
 def _warning(verdict: Verdict, scene: Scene, plan: Plan) -> str:
