@@ -20,7 +20,7 @@ from pipeline import cube
 from pipeline.cube import CLEAR, FILL, SCALE
 from pipeline.errors import CubeError
 from pipeline.grid import Tile
-from pipeline.plan import FORMAT, Plan, Scene, fingerprint
+from pipeline.plan import FORMAT, Plan, Scene, SensorName, fingerprint
 from pipeline.store import INPUTS, LEDGER, Store
 
 Array = NDArray[np.float32]
@@ -170,7 +170,7 @@ def judge(plan: Plan, samples: Sequence[tuple[NDArray[np.int16], NDArray[np.int1
             found = _compared(k, when, sentinel2, when, sentinel2, rest)
         visible = sentinel2[k, :3]
         seen = np.isfinite(visible[0])
-        dark = round(float((visible < 0).any(0)[seen].mean()), 4) if seen.any() else 0.0
+        dark = round(float((visible[:, seen] < 0).any(axis=0).mean()), 4) if seen.any() else 0.0
         if found is None:
             verdicts.append(Verdict(k, labels[k], 0, None, dark, "", False))
             continue
@@ -178,7 +178,7 @@ def judge(plan: Plan, samples: Sequence[tuple[NDArray[np.int16], NDArray[np.int1
     return Audit(identity, tuple(verdicts))
 
 
-SENSORS = ("sentinel2", "landsat8")
+SENSORS: tuple[SensorName, SensorName] = ("sentinel2", "landsat8")
 
 
 def _joined(parts: Sequence[NDArray[np.int16]], dates: int) -> Array:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,14 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
 from marstfn.simulate import Simulation
-from pipeline import audit, overrides
+from pipeline import audit, cube, job, overrides, planner
+from pipeline import request as requests
+from pipeline.events import Note
 from pipeline.grid import Grid
 from pipeline.plan import Plan, Radiometry, Scene
 from pipeline.sensors import CLEAR, landsat_clear, sentinel2_clear, to_reflectance
-from pipeline.store import Store
+from pipeline.store import INPUTS, Store
+from tests.pipeline import small_store
 
 SIDE = 48
 """Pixels of 10 m; a sample every 30 m."""
@@ -215,3 +220,45 @@ def test_verdicts_are_kept(tmp_path: Any) -> None:
     assert audit.read(store) is None
     audit.write(store, found)
     assert audit.read(store) == found
+
+
+def test_both_sensors_are_sampled_at_the_same_places_and_where_clear(tmp_path: Any) -> None:
+    store, plan = small_store.write(tmp_path)
+    whole = {name: np.asarray(cube.array(store, INPUTS, name)[:]) for name in ("sentinel2/red", "sentinel2/clear")}
+    whole |= {name: np.asarray(cube.array(store, INPUTS, name)[:]) for name in ("landsat8/red", "landsat8/clear")}
+    tile = plan.grid.tile(0, 1)
+    fine, coarse = audit.sample_tile(plan, store, tile)
+    assert fine.shape == (len(plan.of("sentinel2")), 6, 400)
+    assert coarse.shape == (len(plan.of("landsat8")), 6, 400)
+    for name, found, middle, step in (("sentinel2", fine, 1, 3), ("landsat8", coarse, 0, 1)):
+        roi = tile.roi(10 if name == "sentinel2" else 30)
+        red, clear = (
+            whole[f"{name}/{v}"][(slice(None), *roi)][:, middle::step, middle::step] for v in ("red", "clear")
+        )
+        want = np.where(clear == 1, red, -9999).reshape(len(found), -1)
+        assert (found[:, 2] == want).all()
+    assert (fine == -9999).any()
+    assert len(audit.looked_at(list(range(30)))) == audit.TILES  # type: ignore[arg-type]
+
+
+@pytest.mark.server
+def test_a_run_warns_of_an_item_whose_flag_lies_and_its_table_says_so(catalogue: Any, tmp_path: Path) -> None:
+    """One item of the served season is read with the offset of another processing."""
+    base: dict[str, Any] = {"aoi": str(catalogue.aoi), "catalog": catalogue.catalog, "method": "bicubic", "year": 2023}
+    honest, frozen = planner.make_plan(requests.make(**base))
+    events: list[Any] = []
+    seen = {i for s in honest.of("sentinel2") for i in s.items}
+    item = min((i for i in frozen if i.id in seen), key=lambda i: i.properties["eo:cloud_cover"]).id
+    request = requests.make(**base, store=str(tmp_path / "run"), radiometry=[f"{item}=0.0001,0"], registration=False)
+    job.run(request, events.append)
+    warnings = [e.text for e in events if isinstance(e, Note) and e.kind == "warning"]
+    kept = audit.read(Store(str(tmp_path / "run")))
+    assert kept is not None
+    (mine,) = [v for v in kept.verdicts if v.label.endswith(str(next(s.day for s in honest.scenes if item in s.items)))]
+    assert any(item in text and "too bright" in text for text in warnings)
+    assert mine.shift == pytest.approx(0.1, abs=0.03)
+    assert [v.label for v in kept.verdicts if v.wrong] == [mine.label]
+    table = json.loads((tmp_path / "run/report/scenes.json").read_text())["sentinel2"]
+    (row,) = [r for r in table if item in r["items"]]
+    assert "given by the user" in row["radiometry"][0]
+    assert "offset wrong" in row["audit"]
