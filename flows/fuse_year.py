@@ -21,8 +21,9 @@ from flows.artifacts import Board
 from flows.commands.jobs import finished
 from flows.expected import keep_in_words
 from flows.session import new_run
+from pipeline import overrides
 from pipeline import request as requests
-from pipeline.choices import Method
+from pipeline.choices import CloudMaskName, Landsat, Method, Nbar, Snow
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileFailed
 from pipeline.views import Truth
@@ -61,6 +62,13 @@ def fuse_year(
     start: date | None = None,
     end: date | None = None,
     max_cloud: Annotated[float | None, Field(ge=0, le=100)] = None,
+    landsat: Landsat | None = None,
+    snow: Snow | None = None,
+    cirrus: bool = True,
+    dilated_cloud: bool = False,
+    cloud_mask: CloudMaskName | None = None,
+    nbar: Nbar | None = None,
+    radiometry: Annotated[list[Annotated[str, Field(pattern=overrides.PATTERN)]] | None, Field(max_length=1000)] = None,
     min_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
     max_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
     bandpass: bool = True,
@@ -92,6 +100,15 @@ def fuse_year(
         start: First day, inside the year. Default: 1 January.
         end: Last day, inside the year. Default: 31 December.
         max_cloud: Leave out items that report more cloud, in percent of the whole item. Default: 100.
+        landsat: Which Landsat is read: 8 (the default), 9, or both.
+        snow: Whether snow is ground to be seen, keep (the default), or masked.
+        cirrus: Mask cirrus.
+        dilated_cloud: Mask the dilated cloud of Landsat's QA_PIXEL, too: it is wide.
+        cloud_mask: What tells cloud and shadow: the product's own mask (the default), or omnicloudmask, a network that
+            looks at the bands (marstfn[clouds] must be installed on the workers).
+        nbar: Bring reflectance to a view from above. Default: auto, where every item tells its angles.
+        radiometry: Where a catalogue is wrong: ITEM=SCALE,OFFSET, or boa-offset=-0.1 or boa-offset=0 for all
+            Sentinel-2 items.
         min_reference_days: Least days between a Landsat date and its Sentinel-2 reference. Default: 0, the same day.
         max_reference_days: Most days between a Landsat date and its Sentinel-2 reference. Default: 120.
         bandpass: Bring Landsat to the Sentinel-2 MSI band-pass.
@@ -133,6 +150,13 @@ def fuse_year(
             start=start,
             end=end,
             max_cloud=max_cloud,
+            landsat=landsat,
+            snow=snow,
+            cirrus=cirrus,
+            dilated_cloud=dilated_cloud,
+            cloud_mask=cloud_mask,
+            nbar=nbar,
+            radiometry=radiometry,
             min_reference_days=min_reference_days,
             max_reference_days=max_reference_days,
             stride=stride,

@@ -17,8 +17,9 @@ from flows.expected import keep_in_words
 from flows.fuse_year import tell, watched_step
 from flows.learn import learn
 from flows.session import new_run
-from pipeline import lesson
+from pipeline import lesson, overrides
 from pipeline import request as requests
+from pipeline.choices import CloudMaskName, Landsat, Nbar, Snow
 from pipeline.errors import MarstfnError
 from pipeline.events import Event
 
@@ -48,6 +49,13 @@ def train_year(
     first: date | None = None,
     last: date | None = None,
     max_cloud: Annotated[float | None, Field(ge=0, le=100)] = None,
+    landsat: Landsat | None = None,
+    snow: Snow | None = None,
+    cirrus: bool = True,
+    dilated_cloud: bool = False,
+    cloud_mask: CloudMaskName | None = None,
+    nbar: Nbar | None = None,
+    radiometry: Annotated[list[Annotated[str, Field(pattern=overrides.PATTERN)]] | None, Field(max_length=1000)] = None,
     scheduler: Annotated[str | None, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+")] = None,
     tile: Annotated[int | None, Field(ge=60, le=1920, multiple_of=6)] = None,
     threads: Annotated[int | None, Field(ge=0, le=1024)] = None,
@@ -86,6 +94,15 @@ def train_year(
         first: First day, inside the year. Default: 1 January.
         last: Last day, inside the year. Default: 31 December.
         max_cloud: Leave out items that report more cloud, in percent of the whole item. Default: 100.
+        landsat: Which Landsat is read: 8 (the default), 9, or both.
+        snow: Whether snow is ground to be seen, keep (the default), or masked.
+        cirrus: Mask cirrus.
+        dilated_cloud: Mask the dilated cloud of Landsat's QA_PIXEL, too: it is wide.
+        cloud_mask: What tells cloud and shadow: the product's own mask (the default), or omnicloudmask, a network that
+            looks at the bands (marstfn[clouds] must be installed on the workers).
+        nbar: Bring reflectance to a view from above. Default: auto, where every item tells its angles.
+        radiometry: Where a catalogue is wrong: ITEM=SCALE,OFFSET, or boa-offset=-0.1 or boa-offset=0 for all
+            Sentinel-2 items.
         scheduler: Address of a Dask scheduler that reads the scenes. Default: a cluster on the worker's machine.
         tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
         threads: Threads of training. Default: all cores.
@@ -116,6 +133,13 @@ def train_year(
             first=first,
             last=last,
             max_cloud=max_cloud,
+            landsat=landsat,
+            snow=snow,
+            cirrus=cirrus,
+            dilated_cloud=dilated_cloud,
+            cloud_mask=cloud_mask,
+            nbar=nbar,
+            radiometry=radiometry,
             scheduler=scheduler,
             tile_px=tile,
             threads=threads,

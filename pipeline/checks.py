@@ -172,11 +172,11 @@ def time_axis(where: str, found: Sequence[datetime], planned: Sequence[datetime]
 
 def sources(where: str, found: Sequence[str], plan: Plan) -> Iterator[Finding]:
     """`source` says for each date which sensor it is of."""
-    names = {"landsat8": cube.FUSED_SOURCE, "sentinel2": cube.OBSERVED_SOURCE}
     for k, scene in enumerate(plan.scenes):
-        if k >= len(found) or found[k] != names[scene.sensor]:
+        should = cube.source(scene)
+        if k >= len(found) or found[k] != should:
             is_source = found[k] if k < len(found) else "missing"
-            what = f"source at position {k} is {is_source!r}, the plan says {names[scene.sensor]!r}"
+            what = f"source at position {k} is {is_source!r}, the plan says {should!r}"
             yield Finding("time", what, where, "fused and observed dates are taken for one another", ANEW)
 
 

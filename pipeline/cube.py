@@ -32,6 +32,7 @@ from pipeline.encoding import SCALE as SCALE
 from pipeline.encoding import UPSAMPLED as UPSAMPLED
 from pipeline.encoding import fused_attrs as fused_attrs
 from pipeline.encoding import pack as pack
+from pipeline.encoding import source as source
 from pipeline.encoding import unpack as unpack
 from pipeline.errors import CubeError, StoreError
 from pipeline.grid import Window
@@ -124,7 +125,7 @@ def create_fused(plan: Plan, store: Store, versions: dict[str, str] | None = Non
         return False
     root = _root(store, FUSED, fused_attrs(plan, versions or {}))
     scenes, side = plan.scenes, plan.grid.tile_px
-    sources = [FUSED_SOURCE if s.sensor == "landsat8" else OBSERVED_SOURCE for s in scenes]
+    sources = [source(s) for s in scenes]
     coordinates(root, plan.grid.geobox(FINE), times(scenes), sources)
     scene_coordinates(root, len(scenes))
     shape = (len(scenes), *plan.grid.shape(FINE))

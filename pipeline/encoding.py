@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE, PAN
-from pipeline.plan import FORMAT, Plan
+from pipeline.plan import FORMAT, Plan, Scene
 
 FILL = -9999
 """Stored where nothing is known; decodes to NaN."""
@@ -51,6 +51,14 @@ FLAG: Mapping[str, int] = {
 LAYERS = (*BANDS, "quality", "reference_age", "coherence", "uncertainty")
 """Variables of the fused cube."""
 FUSED_SOURCE, OBSERVED_SOURCE = "landsat-8 fused", "sentinel-2 observed"
+"""Of Landsat 8; what another Landsat saw carries its own platform's name."""
+
+
+def source(scene: Scene) -> str:
+    """The coordinate `source` of a date: `landsat-8 fused`, `landsat-9 fused`, `sentinel-2 observed`."""
+    return OBSERVED_SOURCE if scene.sensor == "sentinel2" else f"{scene.platform} fused"
+
+
 RADIOMETRY = "Sentinel-2 MSI"
 """The one radiometric frame of all reflectance in the fused cube."""
 AGE: dict[str, Any] = {

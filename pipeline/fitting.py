@@ -183,7 +183,7 @@ def _header(plan: Plan, found: Mine, config: TrainConfig, steps: int, scored: Ap
     """What the file says of its making, besides what `marstfn.weights.save` adds."""
     rule = found.wanted.rule
     box = plan.grid.geobox(10).geographic_extent.boundingbox
-    dates = f"{len(plan.of('landsat8'))} Landsat 8 and {len(plan.of('sentinel2'))} Sentinel-2 dates"
+    dates = f"{len(plan.of('landsat8'))} {plan.landsats} and {len(plan.of('sentinel2'))} Sentinel-2 dates"
     place = f"{plan.name} ({box.left:.4f}, {box.bottom:.4f}, {box.right:.4f}, {box.top:.4f} degrees)"
     shares = ", ".join(f"{count} {name}" for count, name in zip(found.counts, SETS, strict=True))
     metrics = {"test": scored.as_dict(), "samples": dict(zip(SETS, found.counts, strict=True))}

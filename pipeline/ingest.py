@@ -13,8 +13,8 @@ import pystac
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from marstfn.bands import FINE, PAN_RES
-from pipeline import cube, ledger, settings
+from marstfn.bands import BANDS, FINE, PAN_RES
+from pipeline import cloudmask, cube, ledger, settings
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
 from pipeline.errors import AssetError, CatalogError
 from pipeline.grid import Tile
@@ -22,9 +22,12 @@ from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.profiles import Product, Role, resolve
 from pipeline.reader import Asset, Kind, load
 from pipeline.retries import Repeats
-from pipeline.sensors import MaskOptions, landsat_clear, sentinel2_clear
+from pipeline.sensors import MaskOptions, fmask_clear, grown, landsat_clear, sentinel2_clear
 from pipeline.store import INPUTS, Store
 from pipeline.uniform import MASK, SATURATION, keys, product_of, stac_cfg, uniform
+
+MASKING = ("mask_dilation", "snow", "cirrus", "dilated_cloud", "cloud_mask")
+"""Options that shape the masks."""
 
 LIBRARIES = ("rasterio", "odc-stac", "odc-loader", "odc-geo", "numpy", "scipy")
 """Whose versions shape the pixels of the inputs."""
@@ -65,7 +68,8 @@ def _common_fingerprint(plan: Plan) -> str:
             "radiometry": {k: v.model_dump(mode="json") for k, v in plan.radiometry.items()},
             # how it is read, not where it was served
             "catalog": "+".join(part.partition("@")[0] for part in plan.catalog.split("+")),
-            "mask_dilation": plan.options.mask_dilation,
+            "masks": [getattr(plan.options, name) for name in MASKING],
+            "nbar": {k: v.model_dump(mode="json") for k, v in plan.nbar.items()},
             "time_shard": plan.options.time_shard,
             "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
         }
@@ -159,7 +163,8 @@ def _read(
         for band in group.bands:
             out[band][present] = found.pop(band)
     if group.masked:
-        out["clear"] = _clear(plan, group, product, some, tile, common)
+        out["clear"] = np.zeros(shape, np.uint8)
+        out["clear"][present] = _clear(plan, group, product, some, tile, common)
         # a pixel is known only where all bands are: at the edge of a scene they end at different places
         for band in group.bands:
             out["clear"][out[band] == FILL] = NOTHING
@@ -179,7 +184,7 @@ def _clear(
     QA_PIXEL is read at 15 m, where its 30 m pixels (corners 15 mod 30) fall exactly: on the 30 m lattice nearest
     neighbour would move every cloud by half a pixel. A lattice pixel is clear where all that it touches is.
     """
-    options = MaskOptions(dilation=plan.options.mask_dilation)
+    options = MaskOptions.of(plan.options)
     resolution = FINE if group is cube.SENTINEL2 else PAN_RES
     margin = -(-plan.options.mask_dilation // resolution) + 1
     margin += margin % 2  # keeps pairs of 15 m pixels together
@@ -191,12 +196,49 @@ def _clear(
     out = np.zeros((len(scenes), *tile.shape(group.resolution)), np.uint8)
     inner = (slice(margin, -margin), slice(margin, -margin))
     for index, flags in enumerate(layers[MASK]):
-        if group is cube.SENTINEL2:
-            out[index] = sentinel2_clear(flags, resolution=resolution, options=options)[inner]
-        else:
-            saturation = layers[SATURATION][index] if SATURATION in layers else None
-            out[index] = halved(landsat_clear(flags, saturation, resolution=resolution, options=options)[inner])
+        saturation = layers[SATURATION][index] if SATURATION in layers else None
+        clear = _classified(product, flags, saturation, resolution, options)[inner]
+        out[index] = clear if group is cube.SENTINEL2 else halved(clear)
+    learned = cloudmask.find(plan.options.cloud_mask)
+    if learned is not None:
+        out[_learned(plan, group, scenes, tile, common, learned) & (out != NOTHING)] = MASKED
     return out
+
+
+def _classified(
+    product: Product,
+    flags: NDArray[Any],
+    saturation: NDArray[Any] | None,
+    resolution: float,
+    options: MaskOptions,
+) -> NDArray[np.uint8]:
+    """Clear mask by the kind of mask that the product has."""
+    if product.family == "dea-ard":
+        return fmask_clear(flags, resolution=resolution, options=options)
+    if product.family == "sentinel-2-l2a":
+        return sentinel2_clear(flags, resolution=resolution, options=options)
+    return landsat_clear(flags, saturation, resolution=resolution, options=options)
+
+
+def _learned(
+    plan: Plan,
+    group: Group,
+    scenes: Sequence[Sequence[_Found]],
+    tile: Tile,
+    common: Mapping[str, Any],
+    learned: cloudmask.Learned,
+) -> NDArray[np.bool_]:
+    """Cloud and shadow (scenes, ny, nx) as the mask sees them, grown; read with the ground around the tile."""
+    margin = cloudmask.CONTEXT + cloudmask.CONTEXT % 2
+    box = tile.geobox(group.resolution).pad(margin)
+    layers = _load(plan, scenes, dict.fromkeys(learned.bands, _kind(group)), box, "", masks=False, **common)
+    out = []
+    for index in range(len(scenes)):
+        stored = np.stack([layers[band][index] for band in learned.bands])
+        values = np.where(stored == FILL, np.nan, stored * cube.SCALE).astype(np.float32)
+        seen = grown(learned.mask(values, float(group.resolution)), plan.options.mask_dilation, group.resolution)
+        out.append(seen[margin:-margin, margin:-margin])
+    return np.stack(out)
 
 
 def halved(clear: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -261,6 +303,11 @@ def _asset(plan: Plan, product: Product, item: pystac.Item, layer: str, suffix: 
     if suffix is None:
         return Asset(item.id, key, href, product.numbers(key)[1], None, product.access)
     radiometry = plan.radiometry[item.id + suffix]
+    nadir = plan.nbar.get(item.id) if not suffix else None
+    if nadir is not None:
+        factor = nadir.factors[BANDS.index(layer)]
+        factored = {"scale": radiometry.scale * factor, "offset": radiometry.offset * factor}
+        radiometry = radiometry.model_copy(update=factored)
     return Asset(item.id, key, href, radiometry.nodata, radiometry, product.access)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pystac
 from distributed import Client
 
+from pipeline import audit as auditing
 from pipeline import (
     cluster,
     cube,
@@ -186,6 +187,7 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
     plan, store = job.plan, job.store
     tiles = list(plan.tiles)
     identity = harmonise_fingerprint(plan, [ingest_fingerprint(plan, t) for t in tiles])
+    _audited(job, client, listener)
     found = pairs(plan, store)
     store.write(PAIRS, json.dumps([p.as_dict() for p in found]).encode())
     labels = [s.label for s in plan.of("landsat8")]
@@ -208,6 +210,25 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
     applied = sum(fit.applied for scene in result.scenes for fit in scene.bands)
     listener(Note("harmonise", f"{applied} of {6 * len(result.scenes)} Landsat bands corrected", result))
     return result
+
+
+def _audited(job: Job, client: Client, listener: Listener) -> None:
+    """Judge the offset of every Sentinel-2 date by its pixels and warn of those that are wrong, each time the run is
+    gone on with; what was found is kept in the store."""
+    plan, store = job.plan, job.store
+    identity = auditing.audit_fingerprint(plan, [ingest_fingerprint(plan, t) for t in plan.tiles])
+    kept = auditing.read(store)
+    if kept is None or kept.fingerprint != identity:
+        chosen = auditing.looked_at(list(plan.tiles))
+        where = (store.url, workers.stamped(store))
+        results = stage("audit", chosen, chosen, listener, lambda: map_tiles(
+            client, "audit", workers.audit_one, chosen, where, resource=reading(client), listener=listener,
+        ))  # fmt: skip
+        kept = auditing.judge(plan, [samples for _, samples in sorted(results, key=lambda r: r[0])], identity)
+        auditing.write(store, kept)
+    for text in kept.warnings(plan):
+        log.warning("%s", text)
+        listener(Note("warning", text))
 
 
 def gate(job: Job, client: Client, listener: Listener = silent) -> Decision:

@@ -57,13 +57,14 @@ class Outlook:
     """Expected peak memory of a fusing worker."""
     dropped: tuple[tuple[str, int], ...]
     """Reasons and numbers of items left out, the commonest first."""
+    landsats: str = "Landsat 8"
 
     @property
     def headline(self) -> str:
         """The outlook in one line."""
         landsat, sentinel2 = (sum(getattr(m, key) for m in self.months) for key in ("landsat", "sentinel2"))
         return (
-            f"{self.name} {self.year}: {landsat} Landsat 8 and {sentinel2} Sentinel-2 days, {self.tiles} tiles, "
+            f"{self.name} {self.year}: {landsat} {self.landsats} and {sentinel2} Sentinel-2 days, {self.tiles} tiles, "
             f"about {_size(self.store_mb)} on disk"
         )
 
@@ -73,7 +74,7 @@ class Outlook:
         out = [
             f"{self.name} {self.year}: {columns} x {rows} px of 10 m ({self.km2:,.1f} km2), "
             f"{self.tiles} tiles of {self.tile_px} px",
-            f"{'month':<8}{'Landsat 8':>11}{'with pan':>10}{'Sentinel-2':>12}",
+            f"{'month':<8}{self.landsats.replace(' and ', '+'):>11}{'with pan':>10}{'Sentinel-2':>12}",
         ]
         out += [f"{m.month:<8}{m.landsat:>11}{m.with_pan:>10}{m.sentinel2:>12}" for m in self.months]
         total = [sum(getattr(m, key) for m in self.months) for key in ("landsat", "with_pan", "sentinel2")]
@@ -113,6 +114,7 @@ def outlook(plan: Plan) -> Outlook:
             any(ref.context for ref in plan.weights),
         ),
         dropped=tuple(Counter(_kind(d.why) for d in plan.dropped).most_common()),
+        landsats=plan.landsats,
     )
 
 

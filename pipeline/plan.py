@@ -11,6 +11,7 @@ from typing import Any, Literal
 from odc.geo.geom import Geometry
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.choices import CloudMaskName, Landsat, Nbar, Snow
 from pipeline.choices import Method as Method
 from pipeline.errors import StoreError
 from pipeline.grid import Grid, Tile
@@ -35,6 +36,20 @@ class Radiometry(Frozen):
     nodata: int
     rule: str
     """Which rule decided, and on what evidence."""
+
+
+class Nadir(Frozen):
+    """What brings one item to a view from above: its angles at the area's centre, and the factor of each band."""
+
+    sun_zenith: float
+    """Degrees, as the next two."""
+    view_zenith: float
+    relative_azimuth: float
+    """Between sun and sensor, 0..180; 0: the sun behind the sensor."""
+    factors: tuple[float, ...]
+    """In the order of BANDS: rho above = factor * rho."""
+    source: str
+    """Where the angles come from."""
 
 
 class Scene(Frozen):
@@ -90,6 +105,18 @@ class Options(Frozen):
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     mask_dilation: int = 30
     """Metres by which cloud and shadow masks are grown."""
+    landsat: Landsat = "8"
+    """Whose scenes are read; a scene keeps its platform."""
+    snow: Snow = "keep"
+    cirrus: bool = True
+    """Cirrus masks."""
+    dilated_cloud: bool = False
+    """The dilated cloud of Landsat's QA_PIXEL masks: it is wide, and takes much clear ground with it."""
+    cloud_mask: CloudMaskName = "product"
+    nbar: Nbar = "auto"
+    """As asked for; what is done to each item is in the plan's `nbar`."""
+    radiometry: tuple[str, ...] = ()
+    """What the user says of the radiometry of items, as pipeline.overrides writes it."""
     min_reference_days: int = 0
     """A Sentinel-2 day nearer to the Landsat day than this is not used as its reference (0: same day allowed)."""
     max_reference_days: int = 120
@@ -127,6 +154,8 @@ class Plan(Frozen):
     """Both sensors, in order of time."""
     radiometry: dict[str, Radiometry]
     """By item id; for pan by item id + '#pan'."""
+    nbar: dict[str, Nadir] = {}
+    """By item id: items brought to a view from above; empty where none is."""
     dropped: tuple[Dropped, ...] = ()
     weights: tuple[WeightsRef, ...]
     """At most one with pan and one without; empty for methods that need none."""
@@ -145,6 +174,12 @@ class Plan(Frozen):
     def tiles(self) -> tuple[Tile, ...]:
         """The tiles that meet the area of interest, in row-major order: what a run makes."""
         return tuple(self.grid.tiles(Geometry(self.aoi, "EPSG:4326")))
+
+    @property
+    def landsats(self) -> str:
+        """Whose scenes are fused, as people write it: `Landsat 8`, `Landsat 9`, `Landsat 8 and 9`."""
+        numbers = sorted({p[-1] for s in self.of("landsat8") for p in s.platform.split("+") if p[-1:].isdigit()})
+        return f"Landsat {' and '.join(numbers or ['8'])}"
 
     @property
     def has_pan(self) -> bool:

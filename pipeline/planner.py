@@ -12,7 +12,7 @@ from typing import Any
 import pystac
 
 from pipeline import aoi as areas
-from pipeline import catalog, items, profiles, scenes, settings, supply, trained
+from pipeline import catalog, cloudmask, items, overrides, profiles, scenes, settings, supply, trained
 from pipeline.aoi import AOI
 from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, silent
@@ -31,6 +31,9 @@ MAX_WORKER_MB = 3000.0
 
 TRAINED = ("auto", "network")
 """Methods that need weights."""
+
+READ = ("landsat", "snow", "cirrus", "dilated_cloud", "cloud_mask", "nbar")
+"""Options that shape what is read, by the names they have in a request."""
 
 LIBRARIES = ("marstfn", "numpy", "scipy", "torch", "rasterio", "odc-geo", "odc-loader", "odc-stac", "xarray", "zarr")
 
@@ -53,10 +56,16 @@ def make_plan(
     # before the search: what is wrong with weights or options is told at once
     offered = _offered(request)
     options = _options(request, offered)
+    cloudmask.find(options.cloud_mask)
     grid = covering(area, request.tile_px, max((w.patch for w in offered), default=60))
     _check_memory(grid, options, offered)
-    wanted = scenes.Wanted(area.polygon.geom, request.first, request.last, grid.epsg, request.max_cloud)
+    wanted = scenes.Wanted(
+        area.polygon.geom, request.first, request.last, grid.epsg, request.max_cloud, request.landsat,
+        overrides.parse_all(request.radiometry), request.nbar,
+    )  # fmt: skip
     selection = supply.find(source, wanted, patience or catalog.Patience(answer=chosen.timeout), listener)
+    for note in selection.notes:
+        listener(Note("catalog", note))
     frozen = items.collection(selection.items, source)
     plan = Plan(
         name=area.name,
@@ -70,6 +79,7 @@ def make_plan(
         catalog=source.label,
         scenes=selection.scenes,
         radiometry=dict(selection.radiometry),
+        nbar=dict(selection.nbar),
         dropped=selection.dropped,
         weights=trained.used(offered, selection.scenes),
         options=options,
@@ -126,6 +136,8 @@ def _inputs(plan: Plan, request: Request, area: AOI) -> dict[str, tuple[Any, Any
         "catalog": (profiles.resolve(request.catalog, request.base).label, plan.catalog),
         "tile_px": (request.tile_px or plan.grid.tile_px, plan.grid.tile_px),
         **{name: (getattr(fixed, name), getattr(plan.options, name)) for name in ("mask_dilation", "time_shard")},
+        **{name: (getattr(request, name), getattr(plan.options, name)) for name in READ},
+        "radiometry": (tuple(request.radiometry), plan.options.radiometry),
     }
 
 
@@ -239,6 +251,8 @@ def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
         bandpass=request.bandpass,
         scene_check=request.scene_check,
         registration=request.registration,
+        **{name: getattr(request, name) for name in READ},
+        radiometry=tuple(request.radiometry),
     )
 
 

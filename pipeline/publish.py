@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
-from pipeline import cube, harmonise, stac_item, views, yields
+from pipeline import audit, cube, harmonise, stac_item, views, yields
+from pipeline.audit import Audit
 from pipeline.cube import FILL, FUSED_PIXELS, HIDDEN, NOTHING, OBSERVED, UPSAMPLED
 from pipeline.encoding import QUALITY
 from pipeline.events import Listener, Note, silent
@@ -76,6 +77,10 @@ class SentinelRow:
     masked_percent: float
     nothing_percent: float
     items: tuple[str, ...]
+    radiometry: tuple[str, ...] = ()
+    """By item: scale, offset and the rule they come from."""
+    audit: str = ""
+    """What the pixels say of the offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +135,31 @@ def tally(store: Store, plan: Plan) -> Tally:
 
 
 def rows(
-    plan: Plan, counted: Tally, fits: Harmonisation | None = None, methods: Sequence[str] | None = None
+    plan: Plan,
+    counted: Tally,
+    fits: Harmonisation | None = None,
+    methods: Sequence[str] | None = None,
+    checked: Audit | None = None,
 ) -> tuple[tuple[LandsatRow, ...], tuple[SentinelRow, ...]]:
     """The tables of both sensors, in order of time."""
     landsat: list[LandsatRow] = []
     sentinel: list[SentinelRow] = []
-    used = methods or (plan.options.method,) * len(plan.scenes)
+    judged = {v.label: v.text for v in checked.verdicts} if checked else {}
+    by_date = methods or (plan.options.method,) * len(plan.scenes)
     scenes = fits.scenes if fits else ()
     shifts = {s.label: s for s in fits.shifts} if fits else {}
     corrected = {s.label: tuple(b for b, f in zip(BANDS, s.bands, strict=True) if f.applied) for s in scenes}
     for k, scene in enumerate(plan.scenes):
         if scene.sensor == "landsat8":
             fitted, shift = corrected.get(scene.label, ()), shifts.get(scene.label)
-            landsat.append(_landsat_row(scene, counted, k, fitted, used[len(landsat)], shift))
+            landsat.append(_landsat_row(scene, counted, k, fitted, by_date[len(landsat)], shift))
         else:
             percent = _percent(counted.quality[k])
-            sentinel.append(
-                SentinelRow(*_identity(scene), percent[OBSERVED], percent[HIDDEN], percent[NOTHING], scene.items)
-            )
+            rules = (plan.radiometry[i] for i in scene.items if i in plan.radiometry)
+            used = tuple(f"{r.scale:g}, {r.offset:g}: {r.rule}" for r in rules)
+            shares = percent[OBSERVED], percent[HIDDEN], percent[NOTHING]
+            said = judged.get(scene.label, "")
+            sentinel.append(SentinelRow(*_identity(scene), *shares, scene.items, used, said))
     return tuple(landsat), tuple(sentinel)
 
 
@@ -166,7 +178,7 @@ def finish(
     Raises StoreError where the store cannot be written.
     """
     counted = tally(store, plan)
-    landsat, sentinel = rows(plan, counted, harmonise.read(store), methods)
+    landsat, sentinel = rows(plan, counted, harmonise.read(store), methods, audit.read(store))
     store.write(SCENES_JSON, scenes_json(plan, landsat, sentinel, yields.read(store)).encode())
     store.write(SCENES_CSV, scenes_csv(landsat).encode())
     text = f"{len(landsat)} Landsat and {len(sentinel)} Sentinel-2 dates"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.errors import CatalogError
 from pipeline.facts import Item, processing_baseline, sun_elevation
+from pipeline.mtl import Metadata
+from pipeline.overrides import Override
 from pipeline.plan import Radiometry
 from pipeline.profiles import Product
 
@@ -14,23 +16,65 @@ LANDSAT_SCALE, LANDSAT_OFFSET = 2.75e-5, -0.2
 """Landsat Collection 2 Level-2 surface reflectance (USGS product guide LSDS-1618/1619)."""
 
 PAN_MULT, PAN_ADD = 2.0e-5, -0.1
-"""REFLECTANCE_MULT_BAND_8 and REFLECTANCE_ADD_BAND_8, constant over Landsat 8 Collection 2 Level-1."""
+"""REFLECTANCE_MULT_BAND_8 and REFLECTANCE_ADD_BAND_8, constant over Landsat 8 and 9 Collection 2 Level-1."""
 
 SENTINEL_SCALE = 1e-4
 BOA_ADD_OFFSET = -0.1
 """BOA_ADD_OFFSET / 10000 of Sentinel-2 Level-2A from processing baseline 04.00 on."""
 
 
-def radiometry(item: Item, product: Product) -> Radiometry:
+DEA_SCALE, DEA_NODATA = 1e-4, -999
+"""Digital Earth Australia's analysis-ready data: int16, 0..10000, NBAR with terrain correction."""
+
+
+def radiometry(
+    item: Item, product: Product, *, mtl: Metadata | None = None, overrides: Sequence[Override] = ()
+) -> Radiometry:
     """Scale, offset and nodata of the reflectance bands of `item`; for Level-1 pan of top-of-atmosphere reflectance.
 
-    The first rule that matches decides, and `Radiometry.rule` says which and on what evidence.
+    The first rule that matches decides, and `Radiometry.rule` says which and on what evidence; `mtl` is the metadata
+    file of the item where it was read. What `overrides` say of this item, or else of the run, outweighs every rule.
     Raises CatalogError where no rule can tell, or bands of one item disagree.
     """
+    given = _given(item, product, overrides)
+    try:
+        found = _by_rule(item, product, mtl)
+    except CatalogError as error:
+        if given is None or given.scale is None:
+            raise
+        why = str(error).split("radiometry unknown: ", 1)[-1].removesuffix("; the item cannot be used")
+        nodata = DEA_NODATA if product.family == "dea-ard" else 0
+        rule = f"given by the user ({given.text}); by itself: {why}"
+        return Radiometry(scale=given.scale, offset=given.offset, nodata=nodata, rule=rule)
+    if given is None:
+        return found
+    scale = found.scale if given.scale is None else given.scale
+    rule = f"given by the user ({given.text}) in place of {found.scale:g},{found.offset:g}: {found.rule}"
+    return Radiometry(scale=scale, offset=given.offset, nodata=found.nodata, rule=rule)
+
+
+def key_of(item: Item, product: Product) -> str:
+    """The name under which a plan keeps the radiometry of an item: its id, for pan with `#pan` behind it."""
+    return str(item["id"]) + ("#pan" if product.role == "landsat8_pan" else "")
+
+
+def _given(item: Item, product: Product, overrides: Sequence[Override]) -> Override | None:
+    key = key_of(item, product)
+    for override in overrides:
+        if override.item == key:
+            return override
+    if product.family != "sentinel-2-l2a":
+        return None
+    return next((override for override in overrides if override.item is None), None)
+
+
+def _by_rule(item: Item, product: Product, mtl: Metadata | None) -> Radiometry:
     if product.family == "landsat-c2-l2":
         return _landsat_surface(item, product)
     if product.family == "landsat-c2-l1":
-        return _landsat_pan(item, product)
+        return _landsat_pan(item, product, mtl)
+    if product.family == "dea-ard":
+        return _dea(item, product)
     return _sentinel2(item, product)
 
 
@@ -48,16 +92,24 @@ def _landsat_surface(item: Item, product: Product) -> Radiometry:
     )
 
 
-def _landsat_pan(item: Item, product: Product) -> Radiometry:
+def _landsat_pan(item: Item, product: Product, mtl: Metadata | None) -> Radiometry:
     elevation = sun_elevation(item)
+    if elevation is None and mtl is not None:
+        elevation = mtl.sun_elevation
     if elevation is None or elevation <= 0:
         raise _refused(item, f"sun elevation {elevation} degrees: no daylight reflectance")
-    if str(item["properties"].get("landsat:collection_number", "")) != "02":
-        raise _refused(item, "landsat:collection_number is not 02, so the coefficients of band 8 are not known")
     stated = _stated(item, product)
-    mult, add, nodata = (PAN_MULT, PAN_ADD, 0) if stated is None else stated
+    told = mtl.pan if mtl is not None else None
+    if stated is not None:
+        (mult, add, nodata), source = stated, "scale and offset of the item"
+    elif told is not None:
+        # QUANTIZE_CAL_MIN is 1, so that 0 is fill
+        (mult, add), nodata, source = told, 0, "band 8 of LEVEL1_RADIOMETRIC_RESCALING in the MTL"
+    elif str(item["properties"].get("landsat:collection_number", "")) == "02":
+        mult, add, nodata, source = PAN_MULT, PAN_ADD, 0, "constants of Collection 2"
+    else:
+        raise _refused(item, "landsat:collection_number is not 02, so the coefficients of band 8 are not known")
     sine = math.sin(math.radians(elevation))
-    source = "constants of Collection 2" if stated is None else "scale and offset of the item"
     return Radiometry(
         scale=mult / sine,
         offset=add / sine,
@@ -66,25 +118,36 @@ def _landsat_pan(item: Item, product: Product) -> Radiometry:
     )
 
 
+def _dea(item: Item, product: Product) -> Radiometry:
+    stated = _stated(item, product)
+    if stated is not None and not (math.isclose(stated[0], DEA_SCALE) and stated[1:] == (0.0, DEA_NODATA)):
+        raise _refused(item, f"scale, offset and nodata {stated} are not those of DEA's analysis-ready data")
+    # its pan is surface reflectance, too: no sun angle
+    return Radiometry(
+        scale=DEA_SCALE, offset=0.0, nodata=DEA_NODATA, rule="constants of DEA's analysis-ready data (NBAR)"
+    )
+
+
 def _sentinel2(item: Item, product: Product) -> Radiometry:
+    """The order of the rules matters: the flag outweighs the bands, for items whose offset has been applied still
+    state -0.1 there; Earth Search v0 outweighs the baseline, for it applied the offset to some items only."""
     properties = item["properties"]
     stated = _stated(item, product)
     applied = properties.get("earthsearch:boa_offset_applied", properties.get("sentinel:boa_offset_applied"))
-    # the flag outweighs the bands: such items still state -0.1 there although it has been applied
     if applied is True:
         return Radiometry(scale=SENTINEL_SCALE, offset=0.0, nodata=0, rule="boa_offset_applied is true")
+    baseline = processing_baseline(item)
+    said = "boa_offset_applied is false; " if applied is False else ""
+    if "sentinel:product_id" in properties and applied is None and baseline is not None and baseline >= (4, 0):
+        raise _refused(item, "a baseline from 04.00 on in a catalogue that applied the offset to some items only")
     if stated is not None:
         scale, offset, nodata = stated
-        said = "boa_offset_applied is false; " if applied is False else ""
         return Radiometry(scale=scale, offset=offset, nodata=nodata, rule=f"{said}scale and offset of the item")
-    baseline = processing_baseline(item)
     if baseline is None:
         raise _refused(item, "neither scale and offset nor a processing baseline")
-    if "sentinel:product_id" in properties and baseline >= (4, 0):
-        raise _refused(item, "a baseline from 04.00 on in a catalogue that applied the offset to some items only")
     offset = BOA_ADD_OFFSET if baseline >= (4, 0) else 0.0
     text = f"{baseline[0]:02d}.{baseline[1]:02d}"
-    return Radiometry(scale=SENTINEL_SCALE, offset=offset, nodata=0, rule=f"processing baseline {text}")
+    return Radiometry(scale=SENTINEL_SCALE, offset=offset, nodata=0, rule=f"{said}processing baseline {text}")
 
 
 def _stated(item: Item, product: Product) -> tuple[float, float, int] | None:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from pipeline import profiles, settings
+from pipeline import overrides, profiles, settings
+from pipeline.choices import CloudMaskName, Landsat, Nbar, Snow
 from pipeline.errors import CatalogError, PlanError
 from pipeline.plan import Method
 
@@ -70,6 +71,13 @@ MaxReferenceDays = Annotated[
 CloudCover = Annotated[
     float, Field(ge=0, le=100, description="Items with more reported cloud (percent of the whole item) are not read")
 ]
+Radiometry = Annotated[
+    list[Annotated[str, Field(pattern=overrides.PATTERN)]],
+    Field(
+        max_length=1000,
+        description="Where a catalogue is wrong: ITEM=SCALE,OFFSET, or boa-offset=-0.1|0 for all Sentinel-2 items",
+    ),
+]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -95,6 +103,13 @@ class Request(BaseModel):
     end: date | None = None
     """Last solar day, inside the year; None: 31 December."""
     max_cloud: CloudCover = 100.0
+    landsat: Landsat = "8"
+    snow: Snow = "keep"
+    cirrus: bool = True
+    dilated_cloud: bool = False
+    cloud_mask: CloudMaskName = "product"
+    nbar: Nbar = "auto"
+    radiometry: Radiometry = []
     min_reference_days: ReferenceDays = 0
     max_reference_days: MaxReferenceDays = 120
     stride: Annotated[int, Field(ge=6, le=480, multiple_of=6)] | None = None
@@ -113,6 +128,11 @@ class Request(BaseModel):
             return profiles.resolve(value, info.data.get("base")).label
         except CatalogError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("radiometry")
+    @classmethod
+    def _consistent(cls, value: list[str]) -> list[str]:
+        return [override.text for override in overrides.parse_all(value)]
 
     @field_validator("weights")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
@@ -12,7 +12,8 @@ import shapely
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from pipeline import twins
+from pipeline import nbar, twins
+from pipeline.choices import Landsat, Nbar
 from pipeline.errors import CatalogError
 from pipeline.facts import (
     Item,
@@ -26,15 +27,18 @@ from pipeline.facts import (
     zone,
 )
 from pipeline.items import pystac_item
-from pipeline.plan import Dropped, Radiometry, Scene, SensorName
+from pipeline.overrides import Override
+from pipeline.plan import Dropped, Nadir, Radiometry, Scene, SensorName
 from pipeline.profiles import Product, Role, Source
-from pipeline.radiometry import radiometry
+from pipeline.radiometry import key_of, radiometry
 
-PLATFORMS: Mapping[Role, tuple[str, ...]] = {
-    "landsat8": ("landsat-8",),
-    "landsat8_pan": ("landsat-8",),
-    "sentinel2": ("sentinel-2a", "sentinel-2b", "sentinel-2c"),
+SENTINELS = ("sentinel-2a", "sentinel-2b", "sentinel-2c")
+LANDSATS: Mapping[Landsat, tuple[str, ...]] = {
+    "8": ("landsat-8",),
+    "9": ("landsat-9",),
+    "both": ("landsat-8", "landsat-9"),
 }
+"""Platforms, in the one spelling of `facts.platform`: catalogues write landsat-8, LANDSAT_8, Landsat 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,19 @@ class Wanted:
     epsg: int
     """Of the cube: items already in it come first in a mosaic."""
     max_cloud: float = 100.0
+    landsat: Landsat = "8"
+    overrides: tuple[Override, ...] = ()
+    nbar: Nbar = "off"
+
+    def platforms(self, role: Role) -> tuple[str, ...]:
+        """The platforms whose items serve `role`."""
+        return SENTINELS if role == "sentinel2" else LANDSATS[self.landsat]
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Longitude and latitude of the middle of the area."""
+        middle = self.area.envelope.centroid
+        return float(middle.x), float(middle.y)
 
     @property
     def longitude(self) -> float:
@@ -65,6 +82,10 @@ class Chosen:
     radiometry: Mapping[str, Radiometry]
     """By item id; for pan by item id + '#pan'."""
     dropped: tuple[Dropped, ...]
+    nbar: Mapping[str, Nadir] = field(default_factory=dict)
+    """By item id: what brings an item to a view from above."""
+    notes: tuple[str, ...] = ()
+    """What the user should be told of the choice."""
 
 
 def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted) -> Chosen:
@@ -84,7 +105,17 @@ def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted)
     chosen = tuple({id(i): i for items in kept.values() for i in items if i["id"] in used}.values())
     _all_distinct(chosen)
     rules = {key: rule for key, rule in rules.items() if key.removesuffix("#pan") in used}
-    return Chosen(tuple(scenes), chosen, rules, tuple(sorted(dropped, key=lambda d: d.item)))
+    _all_met(wanted.overrides, rules)
+    seen = [
+        (item, product)
+        for role in kept
+        if role != "landsat8_pan"
+        for item in kept[role]
+        if item["id"] in used and (product := source.product_of(item, role)) is not None
+    ]
+    angles, said = nbar.chosen(wanted.nbar, seen, wanted.place)
+    left_out = tuple(sorted(dropped, key=lambda d: d.item))
+    return Chosen(tuple(scenes), chosen, rules, left_out, angles, (said,) if said else ())
 
 
 def _usable(
@@ -120,11 +151,11 @@ def _usable(
     kept = []
     for item in twins.best(candidates, key, rank, dropped):
         try:
-            rule = radiometry(item, products[item["id"]])
+            rule = radiometry(item, products[item["id"]], overrides=wanted.overrides)
         except CatalogError as error:
             dropped.append(Dropped(item=item["id"], why=str(error).split(": ", 1)[1].split(";")[0]))
             continue
-        rules[item["id"] + ("#pan" if role == "landsat8_pan" else "")] = rule
+        rules[key_of(item, products[item["id"]])] = rule
         kept.append(item)
     return kept
 
@@ -133,8 +164,9 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
     """Why an item cannot serve, or None."""
     properties = item["properties"]
     name = platform(item)
-    if name not in PLATFORMS[product.role]:
-        return f"platform {name or 'unknown'}: only {', '.join(PLATFORMS[product.role])} is used"
+    platforms = wanted.platforms(product.role)
+    if name not in platforms:
+        return f"platform {name or 'unknown'}: only {', '.join(platforms)} is used"
     missing = [key for key in product.keys if not item["assets"].get(key, {}).get("href")]
     if missing:
         return f"no asset {', '.join(missing)}"
@@ -246,6 +278,16 @@ def _all_distinct(items: Iterable[Item]) -> None:
                 "a plan could not tell them apart. Use a catalogue whose ids are distinct"
             )
         seen[item["id"]] = str(item.get("collection"))
+
+
+def _all_met(overrides: Iterable[Override], rules: Mapping[str, Radiometry]) -> None:
+    """A name mistyped must not leave an item as wrong as it was."""
+    missed = [o.text for o in overrides if o.item is not None and o.item not in rules]
+    if missed:
+        raise CatalogError(
+            f"radiometry is given for items that are not used: {', '.join(missed)}; nothing was planned. Use ids as "
+            "the scene table has them (for pan with #pan behind), or leave the entry out"
+        )
 
 
 def months_of(scenes: Iterable[Scene], sensor: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from marstfn.bands import BANDS
-from pipeline.plan import Radiometry
+from pipeline.plan import Options, Radiometry
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
@@ -44,8 +44,23 @@ class MaskOptions:
     """Metres by which cloud and shadow are grown."""
     snow: bool = True
     """Whether snow is a clear observation."""
+    cirrus: bool = True
+    """Whether cirrus masks."""
     dilated_cloud: bool = False
     """Whether the dilated-cloud bit of QA_PIXEL masks: it is wide and takes much clear ground with it."""
+    cloud: bool = True
+    """Whether the product's own cloud, cirrus and shadow count; not where something else tells them."""
+
+    @classmethod
+    def of(cls, options: Options) -> MaskOptions:
+        """As a plan has them."""
+        return cls(
+            dilation=options.mask_dilation,
+            snow=options.snow == "keep",
+            cirrus=options.cirrus,
+            dilated_cloud=options.dilated_cloud,
+            cloud=options.cloud_mask == "product",
+        )
 
 
 # QA_PIXEL bits (Landsat Collection 2 Level-2 Science Product Guide, table "Pixel Quality Assessment")
@@ -65,9 +80,13 @@ def landsat_clear(
     qa = np.asarray(qa_pixel)
     # a mosaic leaves 0 where no item lies, the product itself writes the fill bit
     nothing = ((qa & QA_FILL) != 0) | (qa == 0)
-    spoilt = QA_CIRRUS | QA_CLOUD | QA_SHADOW
+    spoilt = QA_CLOUD | QA_SHADOW
+    if options.cirrus:
+        spoilt |= QA_CIRRUS
     if options.dilated_cloud:
         spoilt |= QA_DILATED
+    if not options.cloud:
+        spoilt = 0
     if not options.snow:
         spoilt |= QA_SNOW
     masked = grown((qa & spoilt) != 0, options.dilation, resolution)
@@ -88,11 +107,31 @@ def sentinel2_clear(
 ) -> Mask:
     """Clear mask uint8 (ny, nx) from the scene classification of Sentinel-2, pixels of `resolution` metres."""
     classes = np.asarray(scl)
-    masked = grown(np.isin(classes, (SCL_SHADOW, SCL_MEDIUM, SCL_HIGH, SCL_CIRRUS)), options.dilation, resolution)
+    spoilt = (SCL_SHADOW, SCL_MEDIUM, SCL_HIGH, *((SCL_CIRRUS,) if options.cirrus else ()))
+    masked = grown(np.isin(classes, spoilt if options.cloud else ()), options.dilation, resolution)
     masked |= classes == SCL_SATURATED
     if not options.snow:
         masked |= classes == SCL_SNOW
     return _combined(classes == SCL_NOTHING, masked)
+
+
+# Fmask as Digital Earth Australia stores it (oa_fmask), of either sensor
+FMASK_NOTHING, FMASK_CLOUD, FMASK_SHADOW, FMASK_SNOW = 0, 2, 3, 4
+
+
+def fmask_clear(
+    fmask: npt.NDArray[np.unsignedinteger],
+    *,
+    resolution: float = 10.0,
+    options: MaskOptions = MaskOptions(),
+) -> Mask:
+    """Clear mask uint8 (ny, nx) from Fmask classes, pixels of `resolution` metres; it knows no cirrus of its own."""
+    classes = np.asarray(fmask)
+    spoilt = (FMASK_CLOUD, FMASK_SHADOW) if options.cloud else ()
+    masked = grown(np.isin(classes, spoilt), options.dilation, resolution)
+    if not options.snow:
+        masked |= classes == FMASK_SNOW
+    return _combined(classes == FMASK_NOTHING, masked)
 
 
 def grown(mask: npt.NDArray[np.bool_], metres: float, resolution: float) -> npt.NDArray[np.bool_]:
@@ -155,8 +194,10 @@ BANDPASS: Mapping[str, Bandpass] = MappingProxyType(
         "sentinel-2": Bandpass.inverse_of("OLI to MSI, mean of Sentinel-2A and 2B (HLS v1.4, inverted)", _MEAN),
     }
 )
-"""Band-pass of Landsat 8 OLI to Sentinel-2 MSI; the two MSI differ by less than 0.02 in slope, so the cube's one
-frame is their mean, `sentinel-2`. Source: HLS product user guide v1.4, table of the linear spectral adjustment."""
+"""Band-pass of Landsat OLI to Sentinel-2 MSI. OLI-2 of Landsat 9 is a copy of OLI whose bands agree with it to a
+nanometre or two, and HLS v2 uses one set for both: so does this. The two MSI differ by less than 0.02 in slope, so
+the cube's one frame is their mean, `sentinel-2`. Source: HLS product user guide v1.4, table of the linear spectral
+adjustment."""
 
 
 def to_msi(oli: Floats, bandpass: Bandpass = BANDPASS["sentinel-2"]) -> Floats:

@@ -97,8 +97,9 @@ def _properties(plan: Plan, created: datetime) -> dict[str, Any]:
     return {
         "title": f"{plan.name} {plan.year}: {FINE} m, {len(landsat)} fused and {len(sentinel)} observed dates",
         "description": (
-            f"{what} {FINE} m reflectance series of {plan.year} from Landsat 8 and Sentinel-2. Landsat dates are fused "
-            f"({plan.options.method}) with Sentinel-2, Sentinel-2 dates are observed; see `quality` and `source`."
+            f"{what} {FINE} m reflectance series of {plan.year} from {plan.landsats} and Sentinel-2. "
+            f"Landsat dates are fused ({plan.options.method}) with Sentinel-2, Sentinel-2 dates are "
+            "observed; see `quality` and `source`."
         ),
         "created": pystac.utils.datetime_to_str(created),
         "gsd": float(FINE),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
 from pipeline import catalog, scenes
+from pipeline.choices import Landsat
 from pipeline.errors import CatalogError
 from pipeline.events import Listener, Note, silent
 from pipeline.plan import SensorName
@@ -17,7 +19,7 @@ def find(
     source: Source, wanted: scenes.Wanted, patience: catalog.Patience, listener: Listener = silent
 ) -> scenes.Chosen:
     """The scenes of both sensors. Raises CatalogError, with the months that do have scenes, where one has none."""
-    for sensor, title in _TITLES.items():
+    for sensor, title in _titles(wanted).items():
         if source.product(sensor) is None:
             raise CatalogError(
                 f"catalogue {source.label} serves no {title} reflectance; both sensors are needed and nothing was "
@@ -31,8 +33,12 @@ def find(
     return selection
 
 
-_TITLES: dict[SensorName, str] = {"landsat8": "Landsat 8", "sentinel2": "Sentinel-2"}
 _ADDED: dict[SensorName, str] = {"landsat8": "usgs", "sentinel2": "earth-search"}
+TITLES: Mapping[Landsat, str] = {"8": "Landsat 8", "9": "Landsat 9", "both": "Landsat 8 or 9"}
+
+
+def _titles(wanted: scenes.Wanted) -> dict[SensorName, str]:
+    return {"landsat8": TITLES[wanted.landsat], "sentinel2": "Sentinel-2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +60,24 @@ class _Search:
         """The months from the year before to the year after in which `sensor` has usable scenes; empty if none."""
         only = self.source.only((sensor,))
         year = wanted.first.year
-        wider = replace(wanted, first=date(year - 1, 1, 1), last=date(year + 1, 12, 31), max_cloud=100.0)
+        wider = replace(
+            wanted, first=date(year - 1, 1, 1), last=date(year + 1, 12, 31), max_cloud=100.0, overrides=(), nbar="off"
+        )
         selection, _ = _Search(only, self.patience).choose(wider)
         return ", ".join(scenes.months_of(selection.scenes, sensor))
 
 
 def _require_both(selection: scenes.Chosen, found: catalog.Found, wanted: scenes.Wanted, search: _Search) -> None:
     """Raise CatalogError, with the months that do have scenes, unless both sensors have some."""
-    missing = [title for sensor, title in _TITLES.items() if not scenes.months_of(selection.scenes, sensor)]
+    missing = [title for sensor, title in _titles(wanted).items() if not scenes.months_of(selection.scenes, sensor)]
     if not missing:
         return
-    for sensor in _TITLES:
+    for sensor in _titles(wanted):
         gone = "" if found.items.get(sensor) else catalog.lost(search.source, sensor, search.patience)
         if gone:
             raise CatalogError(gone)
     lines = []
-    for sensor, title in _TITLES.items():
+    for sensor, title in _titles(wanted).items():
         usable = scenes.months_of(selection.scenes, sensor)
         if usable:
             lines.append(f"{title}: {', '.join(usable)}")

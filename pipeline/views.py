@@ -109,7 +109,7 @@ def quicklook(view: View) -> bytes:
         view.overview,
         days,
         title=f"{plan.name} {plan.year}",
-        subtitle=f"{landsat} Landsat 8 dates fused to 10 m, {sentinel} Sentinel-2 dates observed · "
+        subtitle=f"{landsat} {plan.landsats} dates fused to 10 m, {sentinel} Sentinel-2 dates observed · "
         "natural colour, one stretch per date, set by its two 10 m pictures; grey: no clear observation",
         credits=credit(plan),
         compared="Sentinel-2" if view.truth is None else "Truth",
@@ -216,7 +216,7 @@ def _overview(store: Store, plan: Plan, window: Window, shares: NDArray[np.float
     rows, cols = plan.grid.rows, plan.grid.columns
     box = None if whole else (window.col0 / cols, window.row0 / rows, window.col1 / cols, window.row1 / rows)
     km = f"{cols * CELL / 1000:.1f} x {rows * CELL / 1000:.1f} km"
-    caption = f"{km}, Landsat 8, {plan.scenes[best].day.isoformat()}" + ("" if whole else "; box: detail")
+    caption = f"{km}, {plan.landsats}, {plan.scenes[best].day.isoformat()}" + ("" if whole else "; box: detail")
     return Overview(image, box, caption)
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pystac
 
+from pipeline import audit, ledger, logs, pairing, registration, sampling
 from pipeline import harmonise as radiometry
-from pipeline import ledger, logs, pairing, registration, sampling
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
@@ -54,6 +54,13 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
     plan, items = opened(url, stamp)
     tile = plan.grid.tile(row, col)
     return _plainly(tile, lambda: ingest_tile(plan, Store(url), tile, items))
+
+
+def audit_one(row: int, col: int, url: str, stamp: str) -> tuple[str, tuple[Any, Any]]:
+    """The task of a reading worker: the pixels by which each Sentinel-2 date's offset is judged."""
+    plan, _ = opened(url, stamp)
+    tile = plan.grid.tile(row, col)
+    return _plainly(tile, lambda: (tile.name, audit.sample_tile(plan, Store(url), tile)))
 
 
 def measure_one(row: int, col: int, url: str, stamp: str) -> tuple[str, registration.Found]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from flows.session import Talk, new_run, out, talking
-from pipeline.choices import Method
+from pipeline.choices import CloudMaskName, Landsat, Method, Nbar, Snow
 from pipeline.errors import PlanError
 
 if TYPE_CHECKING:
@@ -44,6 +44,40 @@ class Choices:
     max_cloud: Annotated[
         float | None,
         Parameter(group=INPUT, help="Leave out items that report more cloud, in percent of the whole item."),
+    ] = None
+    landsat: Annotated[
+        Landsat | None, Parameter(group=INPUT, help="Which Landsat is read: 8 (default), 9, or both.")
+    ] = None
+    snow: Annotated[
+        Snow | None, Parameter(group=INPUT, help="Whether snow is ground to be seen, keep (default), or masked.")
+    ] = None
+    cirrus: Annotated[bool, Parameter(group=INPUT, help="Mask cirrus.")] = True
+    dilated_cloud: Annotated[
+        bool, Parameter(group=INPUT, help="Mask the dilated cloud of Landsat's QA_PIXEL, too: it is wide.")
+    ] = False
+    cloud_mask: Annotated[
+        CloudMaskName | None,
+        Parameter(
+            group=INPUT,
+            help="What tells cloud and shadow: the product's own mask (default), or omnicloudmask, a network that "
+            "looks at the bands (marstfn[clouds]).",
+        ),
+    ] = None
+    nbar: Annotated[
+        Nbar | None,
+        Parameter(
+            group=INPUT,
+            help="Bring reflectance to a view from above: auto (default) where every item tells its angles.",
+        ),
+    ] = None
+    radiometry: Annotated[
+        list[str] | None,
+        Parameter(
+            group=INPUT,
+            negative=(),
+            help="Where a catalogue is wrong: ITEM=SCALE,OFFSET, or boa-offset=-0.1 or boa-offset=0 for all "
+            "Sentinel-2 items; may be given several times.",
+        ),
     ] = None
     method: Annotated[
         Method | None,

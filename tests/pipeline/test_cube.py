@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marstfn.bands import BANDS
-from pipeline import cube
+from pipeline import checks, cube
 from pipeline.errors import CubeError
 from pipeline.grid import Grid
 from pipeline.plan import Options, Plan, Scene
 from pipeline.store import FUSED, INPUTS, Store
+from tests.pipeline import small_store
 
 GRID = Grid(32650, 600_000, 5_400_000, 45, 30, 180)
 
@@ -153,3 +154,17 @@ def test_one_pixel_over_the_year_lies_in_one_small_chunk_a_time_block(tmp_path):
         chunks = cube.array(store, FUSED, band).chunks
         assert chunks[0] == blocks[0].stop
         assert max(chunks[1:]) <= 60
+
+
+def test_source_names_the_platform_as_flown(tmp_path):
+    plain = small_store.plan()
+    names = {"landsat-8": "landsat-9", "sentinel-2b": "sentinel-2b", "sentinel-2a": "sentinel-2a"}
+    flown = [s.model_copy(update={"platform": names[s.platform]}) if s.day.month > 3 else s for s in plain.scenes]
+    made, store = small_store.plan(scenes=tuple(flown)), Store(str(tmp_path))
+    cube.create_fused(made, store)
+    found = [str(v) for v in cube.open_cube(str(tmp_path)).source.values]
+    assert set(found) == {"landsat-8 fused", "landsat-9 fused", "sentinel-2 observed"}
+    assert found == [cube.source(s) for s in made.scenes]
+    assert list(checks.sources("here", found, made)) == []
+    assert list(checks.sources("here", ["landsat-8 fused"] * len(found), made))
+    assert (made.landsats, plain.landsats) == ("Landsat 8 and 9", "Landsat 8")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pystac
@@ -16,11 +18,11 @@ from affine import Affine
 from rasterio.enums import Resampling
 
 from marstfn.bands import BANDS, PAN
-from pipeline import cube, ledger, yields
-from pipeline.errors import AssetError, CubeError
+from pipeline import cloudmask, cube, ledger, yields
+from pipeline.errors import AssetError, CubeError, PlanError
 from pipeline.grid import Grid
 from pipeline.ingest import halved, ingest_fingerprint, ingest_tile
-from pipeline.plan import Options, Plan, Radiometry, Scene
+from pipeline.plan import Nadir, Options, Plan, Radiometry, Scene
 from pipeline.store import INPUTS, Store
 
 LANDSAT = Radiometry(scale=2.75e-5, offset=-0.2, nodata=0, rule="test")
@@ -466,3 +468,106 @@ def test_half_of_a_shard_is_refused(north, tmp_path):
 def test_halving_keeps_the_worst():
     clear = np.array([[1, 1, 1, 2], [1, 1, 1, 1], [1, 0, 2, 2], [1, 2, 2, 2]], np.uint8)
     assert halved(clear).tolist() == [[1, 2], [0, 2]]
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Scenery:
+    rng = np.random.default_rng(5)
+    s = Scenery(tmp_path_factory.mktemp("little"), Grid(32650, 600_000, 5_400_000, 20, 10, 60))
+    landsat(s, "L0", 32650, s.grid.top, rng, 0, True)
+    sentinel2(s, "S2", rng)
+    s.scene("sentinel2", 2, ("S2",))
+    return s
+
+
+def run_of(s: Scenery, folder: Path, **changes: object) -> tuple[Plan, Store]:
+    plan, store = s.plan().model_copy(update=changes), Store(str(folder))
+    cube.create_inputs(plan, store)
+    for tile in plan.grid.tiles():
+        ingest_tile(plan, store, tile, s.items)
+    return plan, store
+
+
+def test_an_items_factors_multiply_its_bands_and_leave_pan_and_masks_alone(little, tmp_path):
+    factors = (0.95, 0.96, 0.97, 1.05, 1.04, 1.03)
+    angles = Nadir(sun_zenith=40, view_zenith=8, relative_azimuth=30, factors=factors, source="test")
+    _, plain = run_of(little, tmp_path / "plain")
+    _, seen = run_of(little, tmp_path / "nadir", nbar={"L0": angles, "S2": angles})
+    for group in (cube.LANDSAT8, cube.SENTINEL2):
+        for band, factor in zip(BANDS, factors, strict=True):
+            before, after = (stored(store, f"{group.name}/{band}").astype(int) for store in (plain, seen))
+            assert ((before == -9999) == (after == -9999)).all()
+            known = before != -9999
+            # rounded once, from the numbers: within a unit of what is rounded twice
+            assert np.abs(after[known] - factor * before[known]).max() <= 0.5 + 0.5 * factor
+        assert (stored(plain, f"{group.name}/clear") == stored(seen, f"{group.name}/clear")).all()
+    assert (stored(plain, "landsat8_pan/pan") == stored(seen, "landsat8_pan/pan")).all()
+
+
+def test_a_mask_that_looks_at_bands_stands_in_for_the_products_own(little, tmp_path, monkeypatch):
+    """A stand-in that takes what is bright in red for cloud; it is shown the ground around a tile, too."""
+    shown = []
+
+    def bright(values, resolution):
+        shown.append((values.shape, resolution))
+        with np.errstate(invalid="ignore"):
+            return values[0] > 0.3
+
+    monkeypatch.setattr(cloudmask, "find", lambda name: cloudmask.Learned(("red", "nir08"), bright))
+    little.options = Options(time_shard=3, mask_dilation=0, cloud_mask="omnicloudmask")
+    plan, store = run_of(little, tmp_path)
+    little.options = Options(time_shard=3, mask_dilation=0)
+    around = 2 * cloudmask.CONTEXT
+    assert set(shown) == {((2, 60 + around, 60 + around), 10.0), ((2, 20 + around, 20 + around), 30.0)}
+    for group in (cube.LANDSAT8, cube.SENTINEL2):
+        clear, red = stored(store, f"{group.name}/clear"), stored(store, f"{group.name}/red")
+        known = clear != cube.NOTHING
+        assert (clear[known] == np.where(red[known] > 3000, cube.MASKED, cube.CLEAR)).all()
+        assert (clear[known] == cube.MASKED).any()
+    assert ingest_fingerprint(plan, plan.grid.tile(0, 0)) != ingest_fingerprint(little.plan(), plan.grid.tile(0, 0))
+
+
+def test_a_learned_mask_leaves_no_seam_between_tiles(little, tmp_path, monkeypatch):
+    """Its own growing reaches over the edge of a tile."""
+    monkeypatch.setattr(cloudmask, "find", lambda name: cloudmask.Learned(("red",), lambda v, r: v[0] > 0.395))
+    found = {}
+    for side in (60, 120):
+        s = little
+        grid, s.grid = s.grid, Grid(32650, 600_000, 5_400_000, 20, 10, side)
+        s.options = Options(time_shard=3, mask_dilation=60, cloud_mask="omnicloudmask")
+        found[side] = stored(run_of(s, tmp_path / str(side))[1], "sentinel2/clear")
+        s.grid, s.options = grid, Options(time_shard=3, mask_dilation=0)
+    assert (found[60] == found[120]).all()
+
+
+def test_a_mask_whose_package_is_missing_is_refused_with_the_way_to_have_it(monkeypatch):
+    cloudmask.find.cache_clear()
+    monkeypatch.setattr(cloudmask.importlib.util, "find_spec", lambda name: None)
+    assert cloudmask.find("product") is None
+    with pytest.raises(
+        PlanError, match=r"omnicloudmask, which is not installed.*marstfn\[clouds\].*--cloud-mask product"
+    ):
+        cloudmask.find("omnicloudmask")
+    cloudmask.find.cache_clear()
+
+
+def test_omnicloudmask_is_shown_pixels_it_knows_and_nothing_as_nothing(monkeypatch):
+    """Its weights cannot be had in a test: its one function is stood in for, by the signature of release 1.8."""
+    given = {}
+
+    def predict_from_array(array, patch_size, patch_overlap):
+        given.update(array=array, patch_size=patch_size, patch_overlap=patch_overlap)
+        return np.arange(array[0].size).reshape(1, *array[0].shape) % 4
+
+    monkeypatch.setitem(sys.modules, "omnicloudmask", SimpleNamespace(predict_from_array=predict_from_array))
+    values = np.full((3, 40, 50), 0.2, np.float32)
+    values[1, 0, 1], values[0, 0, 2] = np.nan, -0.01
+    found = cloudmask.omnicloudmask(values, 10.0)
+    assert found.shape == (40, 50)
+    assert found[0, :5].tolist() == [False, False, True, True, False]  # clear, nothing, thin, shadow, clear
+    assert (given["array"][:, 0, 1] == 0).all()  # its mark of nothing
+    assert given["array"][0, 0, 2] > 0  # dark is something
+    assert (given["patch_size"], given["patch_overlap"]) == (40, 20)
+    with pytest.raises(ValueError, match="10 to 50 m"):
+        cloudmask.omnicloudmask(values, 60.0)
+    assert not cloudmask.omnicloudmask(np.full((3, 4, 4), np.nan, np.float32), 30.0).any()

@@ -117,7 +117,8 @@ def test_the_order_of_mapping_entries_is_no_difference() -> None:
 
 @pytest.mark.parametrize("name", sorted(Options.model_fields))
 def test_every_option_changes_the_fingerprint(name: str) -> None:
-    other: dict[str, Any] = {"method": "copy", "device": "cuda"}
+    other: dict[str, Any] = {"method": "copy", "device": "cuda", "landsat": "9", "snow": "mask", "nbar": "off"}
+    other |= {"cloud_mask": "omnicloudmask", "radiometry": ("boa-offset=0",)}
     default = getattr(Options(), name)
     changed = other.get(name, not default if isinstance(default, bool) else 7)
     assert changed != default

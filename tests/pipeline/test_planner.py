@@ -240,6 +240,12 @@ def test_the_same_request_contradicts_nothing_and_each_other_one_is_named(
     assert differing(threads=plan.options.threads + 1) == ["threads"]
     assert differing(end="2023-08-01") == ["last day"]
     assert differing(area=aoi.read(SMALL)) == ["area of interest"]
+    assert differing(landsat="both", snow="mask", nbar="on") == ["landsat", "snow", "nbar"]
+    assert differing(radiometry=["boa-offset=0"]) == ["radiometry"]
+    # what shapes the inputs is not gone on with from the same inputs
+    asked = ask(**base, cirrus=False, radiometry=["boa-offset=0"])
+    found = planner.contradictory_inputs(plan, asked, area)
+    assert [line.split(":")[0] for line in found] == ["cirrus", "radiometry"]
 
 
 @pytest.mark.server

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import profiles
+from pipeline import mtl, overrides, profiles
 from pipeline.errors import CatalogError
 from pipeline.facts import processing_baseline, sun_elevation
 from pipeline.profiles import Product
@@ -32,6 +32,15 @@ def sentinel(blue: str, green: str, red: str, nir: str, swir1: str, swir2: str) 
     return Product("sentinel2", "any", keys, family="sentinel-2-l2a")
 
 
+DEA_KEYS = dict(
+    zip(
+        ("blue", "green", "red", "nir08", "swir16", "swir22"),
+        ("nbart_blue", "nbart_green", "nbart_red", "nbart_nir", "nbart_swir_1", "nbart_swir_2"),
+        strict=True,
+    )
+)
+DEA = Product("landsat8", "ga_ls8c_ard_3", DEA_KEYS, family="dea-ard")
+DEA_PAN = Product("landsat8_pan", "ga_ls8c_ard_3", {"pan": "nbart_panchromatic"}, family="dea-ard")
 CDSE = sentinel("B02_10m", "B03_10m", "B04_10m", "B8A_20m", "B11_20m", "B12_20m")
 
 PC_OF_2020 = "sentinel-2-l2a/S2A_MSIL2A_20200601T080611_R078_T35MNM_20201027T072253"
@@ -167,3 +176,131 @@ def test_the_item_is_left_as_it_was() -> None:
     before = copy.deepcopy(item)
     radiometry(item, ES_S2)
     assert item == before
+
+
+def override(*texts: str) -> tuple[overrides.Override, ...]:
+    return overrides.parse_all(texts)
+
+
+@pytest.mark.shared
+def test_the_nbar_of_digital_earth_australia_has_a_scale_and_nodata_of_its_own(shared: Path) -> None:
+    item = recorded(shared, "dea/ga_ls8c_ard/ga_ls8c_ard_3-1-0_088080_2020-05-25_final")
+    for product in (DEA, DEA_PAN):
+        found = radiometry(item, product)
+        assert (found.scale, found.offset, found.nodata) == (1e-4, 0.0, -999)
+        assert "NBAR" in found.rule
+
+
+def test_landsat_9_has_the_scale_of_landsat_8() -> None:
+    item = bare(**{"landsat:collection_number": "02", "platform": "LANDSAT_9", "view:sun_elevation": 30.0})
+    found = radiometry(item, LANDSAT)
+    assert (found.scale, found.offset, found.nodata) == (2.75e-5, -0.2, 0)
+    assert radiometry(item, PAN).scale == pytest.approx(2e-5 / 0.5)
+
+
+@pytest.mark.shared
+def test_the_groups_of_a_metadata_file_are_never_merged(shared: Path) -> None:
+    """REFLECTANCE_MULT_BAND_4 stands in it twice."""
+    name = "usgs-landsatlook/mtl/LC08_L2SP_008059_20191201_20200825_02_T1_MTL.json"
+    found = mtl.parse((shared / "stac" / name).read_bytes())
+    assert found.surface == (2.75e-5, -0.2)
+    assert found.number("LEVEL1_RADIOMETRIC_RESCALING", "REFLECTANCE_MULT_BAND_4") == 2e-5
+    assert found.pan == (2e-5, -0.1)
+    assert found.sun_elevation == 57.08727307
+    assert found.level1 == "LC08_L1TP_008059_20191201_20200825_02_T1"
+    assert not found.pan_saturated
+    assert found.value("IMAGE_ATTRIBUTES", "NO_SUCH_KEY") is None
+    # an item that says nothing of collection or sun is told by its file
+    told = radiometry(bare(), PAN, mtl=found)
+    assert told.scale == pytest.approx(2e-5 / math.sin(math.radians(57.08727307)))
+    assert "in the MTL" in told.rule
+
+
+def metadata(mult: str = "2.5E-05", add: str = "-0.2") -> mtl.Metadata:
+    level1 = {"REFLECTANCE_MULT_BAND_8": mult, "REFLECTANCE_ADD_BAND_8": add}
+    return mtl.parse(json.dumps({"LANDSAT_METADATA_FILE": {"LEVEL1_RADIOMETRIC_RESCALING": level1}}))
+
+
+def test_pan_goes_by_the_item_then_the_metadata_file_then_the_constants() -> None:
+    item = bare(**{"landsat:collection_number": "02", "view:sun_elevation": 30.0})
+    assert radiometry(item, PAN).scale == pytest.approx(4e-5)
+    found = radiometry(item, PAN, mtl=metadata())
+    assert (found.scale, found.offset) == (pytest.approx(5e-5), pytest.approx(-0.4))
+    item["assets"] = {"pan": {"href": "x", "raster:bands": [{"scale": 1e-5, "offset": -0.05, "nodata": 0}]}}
+    assert radiometry(item, PAN, mtl=metadata()).scale == pytest.approx(2e-5)
+
+
+def test_a_metadata_file_that_is_none_is_refused() -> None:
+    for text in ("GROUP = L1_METADATA_FILE", "{}", '{"LANDSAT_METADATA_FILE": [1]}'):
+        with pytest.raises(CatalogError, match="give MTL"):
+            mtl.parse(text)
+    with pytest.raises(CatalogError, match="REFLECTANCE_MULT_BAND_8 = 'x' is not a number"):
+        _ = metadata(mult="x").pan
+
+
+def test_earth_search_v0_is_ambiguous_from_baseline_04_on_unless_its_flag_says() -> None:
+    old = {"sentinel:product_id": "S2A_MSIL2A_20220210T0_N0400_R1_T2_3"}
+    assert radiometry(bare(**old, **{"sentinel:boa_offset_applied": True}), ES_S2).offset == 0.0
+    assert radiometry(bare(**old, **{"sentinel:boa_offset_applied": False}), ES_S2).offset == -0.1
+    early = {"sentinel:product_id": "S2A_MSIL2A_20200210T0_N0214_R1_T2_3"}
+    assert radiometry(bare(**early), ES_S2).offset == 0.0
+    # what its bands state is no help: the flag that is missing would outweigh them
+    stated = with_bands(ES_S2)
+    stated["properties"] = dict(old)
+    with pytest.raises(CatalogError, match="applied the offset to some"):
+        radiometry(stated, ES_S2)
+
+
+def test_a_user_outweighs_the_rule_for_an_item_and_for_a_run() -> None:
+    """The flag of S2B_33UXP_20250302_0 says false, and its numbers are 1000 lower already."""
+    item = bare(**{"earthsearch:boa_offset_applied": False, "s2:processing_baseline": "05.11"})
+    assert radiometry(item, ES_S2).offset == -0.1
+    run = override("boa-offset=0")
+    both = override("boa-offset=0", "X=0.0001,-0.05")
+    found = radiometry(item, ES_S2, overrides=run)
+    assert (found.scale, found.offset) == (1e-4, 0.0)
+    assert found.rule.startswith("given by the user (boa-offset=0) in place of 0.0001,-0.1: ")
+    assert "boa_offset_applied is false" in found.rule
+    assert radiometry(item, ES_S2, overrides=both).offset == -0.05
+    assert radiometry(item | {"id": "Y"}, ES_S2, overrides=override("X=0.0001,-0.05")).offset == -0.1
+
+
+def test_the_offset_of_a_run_is_sentinels_alone() -> None:
+    landsat = bare(**{"landsat:collection_number": "02", "view:sun_elevation": 30.0})
+    run = override("boa-offset=0", "X#pan=0.00003,-0.1")
+    assert radiometry(landsat, LANDSAT, overrides=run).offset == -0.2
+    assert radiometry(landsat, PAN, overrides=run).scale == 3e-5
+    assert radiometry(bare(), DEA, overrides=run).offset == 0.0
+
+
+def test_a_user_rescues_an_item_that_no_rule_can_tell() -> None:
+    found = radiometry(bare(), PC_S2, overrides=override("X=0.0001,-0.1"))
+    assert (found.scale, found.offset, found.nodata) == (1e-4, -0.1, 0)
+    assert "neither scale and offset nor a processing baseline" in found.rule
+    with pytest.raises(CatalogError, match="neither scale"):
+        radiometry(bare(), PC_S2, overrides=override("boa-offset=0"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("boa-offset=-0.2", "neither ITEM=SCALE,OFFSET"),
+        ("X=1e-4", "neither ITEM=SCALE,OFFSET"),
+        ("X=1e-4,", "neither"),
+        ("=1e-4,0", "neither"),
+        ("X=1e-4,-3", "offset -3 lies outside"),
+        ("X=0.5,0", "scale 0.5 lies outside"),
+        ("X=1-4,0", "not two numbers"),
+    ],
+)
+def test_an_override_that_is_none_is_refused_in_words(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        overrides.parse(text)
+
+
+def test_overrides_are_read_back_as_written_and_must_not_contradict() -> None:
+    found = override("B=1e-4,0", "boa-offset=-0.1", "A=0.0001,-0.1", "A=1e-4,-1e-1")
+    assert [o.text for o in found] == ["A=0.0001,-0.1", "B=0.0001,0.0", "boa-offset=-0.1"]
+    assert overrides.parse_all(o.text for o in found) == found
+    with pytest.raises(ValueError, match="contradict"):
+        override("A=1e-4,0", "A=1e-4,-0.1")

@@ -76,6 +76,13 @@ def test_a_request_is_frozen_and_json_both_ways() -> None:
         ),
         ({"aoi": "a", "min_reference_days": 20, "max_reference_days": 10}, ["min_reference_days 20 is more than"]),
         ({"aoi": "a", "weights": []}, ["weights", "one or two"]),
+        ({"aoi": "a", "landsat": "7"}, ["landsat = '7'", "'both'"]),
+        ({"aoi": "a", "snow": "melt"}, ["snow = 'melt'", "'keep'"]),
+        ({"aoi": "a", "cloud_mask": "mine"}, ["cloud_mask = 'mine'", "'omnicloudmask'"]),
+        ({"aoi": "a", "nbar": "maybe"}, ["nbar = 'maybe'", "'auto'"]),
+        ({"aoi": "a", "radiometry": ["boa-offset=-0.2"]}, ["radiometry.0", "boa-offset=-0.2"]),
+        ({"aoi": "a", "radiometry": ["X=1,0"]}, ["scale 1 lies outside"]),
+        ({"aoi": "a", "radiometry": ["X=1e-4,0", "X=1e-4,-0.1"]}, ["contradict each other"]),
         ({"aoi": "a", "wieghts": "x"}, ["wieghts", "not permitted"]),
     ],
 )
@@ -95,3 +102,8 @@ def test_bounds_reach_the_schema_of_a_signature() -> None:
     assert all(
         "description" in TypeAdapter(t).json_schema() for t in (request.AOISource, request.Catalog, request.Weights)
     )
+
+
+def test_what_is_said_of_radiometry_is_put_in_one_form() -> None:
+    asked = make(aoi="a", radiometry=["B=1e-4,0", "boa-offset=-0.1", "A=0.0001,-0.1"])
+    assert asked.radiometry == ["A=0.0001,-0.1", "B=0.0001,0.0", "boa-offset=-0.1"]

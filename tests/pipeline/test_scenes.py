@@ -13,7 +13,7 @@ import odc.stac
 import pytest
 import shapely
 
-from pipeline import profiles, scenes
+from pipeline import overrides, profiles, scenes
 from pipeline.errors import CatalogError
 from pipeline.facts import datatake, mgrs_tile, platform, zone
 from pipeline.items import collection as items_of
@@ -437,3 +437,50 @@ def test_recorded_items_of_both_sensors_make_scenes(shared: Path) -> None:
     ]
     chosen = choose(*items, source=PC, area=shapely.box(-105.2, 40.0, -105.1, 40.1), epsg=32613)
     assert [s.label for s in chosen.scenes] == ["landsat-8 2024-11-27", "sentinel-2b 2024-12-03"]
+
+
+# ---- which Landsat, what a user says of items, and the view from above
+
+
+@pytest.mark.parametrize("spelling", ["landsat-9", "LANDSAT_9", "Landsat 9"])
+def test_landsat_9_is_read_where_it_is_asked_for_and_keeps_its_name(spelling: str) -> None:
+    eight = landsat(moment="2024-05-01T02:40:10Z")
+    nine = landsat(moment="2024-05-09T02:40:10Z", platform=spelling)
+    for asked, used in (("8", ["landsat-8"]), ("9", ["landsat-9"]), ("both", ["landsat-8", "landsat-9"])):
+        chosen = choose(eight, nine, landsat=asked)
+        assert [s.platform for s in chosen.scenes] == used
+        assert {s.sensor for s in chosen.scenes} == {"landsat8"}
+    assert why(choose(eight, nine), nine) == "platform landsat-9: only landsat-8 is used"
+
+
+def test_landsat_9_finds_its_pan() -> None:
+    nine = landsat(platform="landsat-9")
+    (scene,) = choose(nine, pan(nine, platform="LANDSAT_9"), landsat="9").scenes
+    assert len(scene.pan_items) == 1
+
+
+def test_what_a_user_says_of_an_item_is_in_the_plan_and_a_name_mistyped_is_refused() -> None:
+    item, other = sentinel(), sentinel(moment="2024-05-13T02:55:31Z", made="20240513T080000")
+    given = overrides.parse_all([f"{item['id']}=0.0001,0"])
+    rules = choose(item, other, overrides=given).radiometry
+    assert rules[item["id"]].offset == 0.0
+    assert "given by the user" in rules[item["id"]].rule
+    assert rules[other["id"]].offset == -0.1
+    with pytest.raises(CatalogError, match=r"not used: S2A_TYPO=0\.0001,0\.0"):
+        choose(item, overrides=overrides.parse_all(["S2A_TYPO=0.0001,0"]))
+
+
+def test_items_that_tell_their_angles_are_brought_to_a_view_from_above_all_or_none() -> None:
+    angles = {"view:incidence_angle": 6.0, "view:azimuth": 104.0, "view:sun_azimuth": 150.0}
+    one = sentinel(**angles)
+    two = sentinel(moment="2024-05-13T02:55:31Z", made="20240513T080000")
+    scene = landsat(**{"view:sun_azimuth": 150.0, "view:off_nadir": 0})
+    chosen = choose(one, scene, nbar="auto")
+    assert set(chosen.nbar) == {one["id"], scene["id"]}
+    assert all(len(found.factors) == 6 for found in chosen.nbar.values())
+    mixed = choose(one, two, scene, nbar="auto")
+    assert mixed.nbar == {}
+    assert two["id"] in mixed.notes[0]
+    assert choose(one, scene).nbar == {}
+    with pytest.raises(CatalogError, match="--nbar auto or off"):
+        choose(one, two, scene, nbar="on")

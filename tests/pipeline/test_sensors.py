@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from marstfn.bands import BANDS
 from pipeline import sensors
-from pipeline.plan import Radiometry
+from pipeline.plan import Options, Radiometry
 from pipeline.sensors import CLEAR, MASKED, NOTHING, MaskOptions
 
 LANDSAT = Radiometry(scale=2.75e-5, offset=-0.2, nodata=0, rule="")
@@ -158,3 +158,40 @@ def test_bandpass_keeps_nothing_and_checks_bands() -> None:
     assert np.isfinite(out[:, 0, 1]).all()
     with pytest.raises(ValueError, match="6 bands"):
         sensors.to_msi(oli[:5])
+
+
+def test_fmask_of_digital_earth_australia() -> None:
+    fmask = np.arange(6, dtype=np.uint8)[None]  # nothing, valid, cloud, shadow, snow, water
+    flat = MaskOptions(dilation=0)
+    assert sensors.fmask_clear(fmask, options=flat)[0].tolist() == [NOTHING, CLEAR, MASKED, MASKED, CLEAR, CLEAR]
+    assert sensors.fmask_clear(fmask, options=MaskOptions(dilation=0, snow=False))[0, 4] == MASKED
+    wide = np.ones((9, 9), np.uint8)
+    wide[4, 4] = 2
+    grown = sensors.fmask_clear(wide, resolution=30, options=MaskOptions(dilation=60))
+    assert (grown == MASKED).sum() == 13
+
+
+def test_cirrus_is_kept_where_one_wants_it() -> None:
+    kept = MaskOptions(dilation=0, cirrus=False)
+    qa = np.array([[bits(2, 6), bits(3)]], np.uint16)
+    assert sensors.landsat_clear(qa, options=kept).tolist() == [[CLEAR, MASKED]]
+    assert sensors.sentinel2_clear(np.array([[10, 9, 3]], np.uint8), options=kept).tolist() == [[CLEAR, MASKED, MASKED]]
+
+
+def test_where_a_network_tells_clouds_the_products_own_do_not_count_but_its_fill_and_saturation_do() -> None:
+    learned = MaskOptions(dilation=0, cloud=False, snow=False, dilated_cloud=True)
+    qa = np.array([[bits(3), bits(4), bits(2), bits(1), bits(5), bits(0)]], np.uint16)
+    assert sensors.landsat_clear(qa, options=learned)[0].tolist() == [CLEAR] * 4 + [MASKED, NOTHING]
+    radsat = np.array([[2, 0, 0, 0, 0, 0]], np.uint16)
+    assert sensors.landsat_clear(qa, radsat, options=learned)[0, 0] == MASKED
+    scl = np.array([[8, 9, 3, 10, 1, 11, 0]], np.uint8)
+    assert sensors.sentinel2_clear(scl, options=learned)[0].tolist() == [CLEAR] * 4 + [MASKED, MASKED, NOTHING]
+    fmask = np.array([[2, 3, 4, 0]], np.uint8)
+    assert sensors.fmask_clear(fmask, options=learned)[0].tolist() == [CLEAR, CLEAR, MASKED, NOTHING]
+
+
+def test_mask_options_are_those_of_the_plan() -> None:
+    assert MaskOptions.of(Options()) == MaskOptions()
+    chosen = Options(snow="mask", cirrus=False, dilated_cloud=True, cloud_mask="omnicloudmask", mask_dilation=90)
+    want = MaskOptions(dilation=90, snow=False, cirrus=False, dilated_cloud=True, cloud=False)
+    assert MaskOptions.of(chosen) == want
