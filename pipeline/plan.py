@@ -61,6 +61,23 @@ class Dropped(Frozen):
     why: str
 
 
+class Hole(Frozen):
+    """Acquisitions that the repeat cycle of a satellite leads one to expect and the catalogue does not list."""
+
+    sensor: SensorName
+    track: str
+    """`path/row 124/026 of landsat-8`, `orbit 098 of sentinel-2b`."""
+    days: tuple[date, ...]
+    """Solar days, in order."""
+
+    @property
+    def text(self) -> str:
+        """In one line, with at most six of the days."""
+        shown = ", ".join(day.isoformat() for day in self.days[:6])
+        more = f" and {len(self.days) - 6} more" if len(self.days) > 6 else ""
+        return f"scenes of {self.track} expected and not in the catalogue: {shown}{more}"
+
+
 class WeightsRef(Frozen):
     """The weights a run uses, by content."""
 
@@ -127,6 +144,8 @@ class Plan(Frozen):
     radiometry: dict[str, Radiometry]
     """By item id; for pan by item id + '#pan'."""
     dropped: tuple[Dropped, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    """What the catalogue should list and does not."""
     weights: tuple[WeightsRef, ...]
     """At most one with pan and one without; empty for methods that need none."""
     options: Options = Options()

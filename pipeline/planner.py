@@ -71,6 +71,7 @@ def make_plan(
         scenes=selection.scenes,
         radiometry=dict(selection.radiometry),
         dropped=selection.dropped,
+        holes=selection.holes,
         weights=trained.used(offered, selection.scenes),
         options=options,
         items_sha256=items.sha256(frozen),
