@@ -98,6 +98,8 @@ class Request(BaseModel):
     bandpass: bool = True
     scene_check: bool = True
     registration: bool = True
+    update: bool = False
+    """Extend the series in the store by what has come into the catalogue since its plan."""
     base: Path
     """Folder against which relative paths are read: the caller's."""
 
