@@ -8,10 +8,10 @@ one is begun, and below EARLIER until that is complete.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ LATE = timedelta(days=30)
 """How long after a day its scenes still come into a catalogue: Landsat's final tier takes up to 26 days."""
 
 Items = Mapping[str, pystac.Item]
+Rules = Callable[[Plan], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +65,32 @@ def changes(old: Plan, old_items: Items, new: Plan, new_items: Items) -> Changes
     """What `new` has otherwise than `old`."""
     found: dict[str, dict[SensorName, tuple[date, ...]]] = {"new": {}, "gone": {}, "altered": {}}
     for sensor in _TITLES:
-        before = {s.day: basis(old, s, old_items) for s in old.of(sensor)}
-        after = {s.day: basis(new, s, new_items) for s in new.of(sensor)}
+        before = dict(zip((s.day for s in old.of(sensor)), bases(old, old.of(sensor), old_items), strict=True))
+        after = dict(zip((s.day for s in new.of(sensor)), bases(new, new.of(sensor), new_items), strict=True))
         found["new"][sensor] = tuple(sorted(after.keys() - before.keys()))
         found["gone"][sensor] = tuple(sorted(before.keys() - after.keys()))
         found["altered"][sensor] = tuple(sorted(d for d in after.keys() & before.keys() if after[d] != before[d]))
     return Changes(**found)
 
 
-def basis(plan: Plan, scene: Scene, items: Items) -> str:
-    """Hash of all that shapes the pixels of one scene beside what the whole plan shares: its items, as they are
+def bases(plan: Plan, scenes: Sequence[Scene], items: Items) -> list[str]:
+    """Hashes of all that shapes the pixels of each scene beside what the whole plan shares: its items, as they are
     frozen, and what the plan says of each (radiometry and the like)."""
+    dump = plan.model_dump(mode="json", exclude={"aoi", "scenes"})
+    by_item = {field: content for field, content in dump.items() if isinstance(content, dict)}
+    return [fingerprint(_basis(scene, by_item, items)) for scene in scenes]
+
+
+def _basis(scene: Scene, by_item: Mapping[str, Mapping[str, Any]], items: Items) -> dict[str, Any]:
     names = (*scene.items, *scene.pan_items)
     keys = {*names, *(f"{name}#pan" for name in scene.pan_items)}
-    said = {
-        field: {key: value for key, value in content.items() if key in keys}
-        for field, content in plan.model_dump(mode="json", exclude={"aoi", "scenes"}).items()
-        if isinstance(content, dict)
+    said = {field: {k: v for k, v in content.items() if k in keys} for field, content in by_item.items()}
+    return {
+        "items": scene.items,
+        "pan": scene.pan_items,
+        "said": {field: content for field, content in said.items() if content},
+        "told": [_content(items[name]) if name in items else None for name in names],
     }
-    told = [_content(items[name]) if name in items else None for name in names]
-    return fingerprint(
-        {"items": scene.items, "pan": scene.pan_items, "said": {k: v for k, v in said.items() if v}, "told": told}
-    )
 
 
 def _content(item: pystac.Item) -> dict[str, Any]:
@@ -187,31 +192,39 @@ class Earlier:
         return np.asarray(source[low:high, rows, columns])[[d - low for d in dates]]
 
 
-def earlier(store: Store, plan: Plan, items: Items, rules: Any) -> Earlier | None:
+def earlier(store: Store, plan: Plan, items: Items, rules: Rules) -> Earlier | None:
     """What can be taken over from the plan before; None where there was none, or it read by other rules.
 
-    `rules(plan)`: all that shapes the inputs of every tile beside scenes and items.
+    `rules(plan)`: all that shapes the inputs of every tile beside scenes and items. Found out once a plan.
     """
-    found = _opened(store.url, plan.fingerprint)
-    if found is None or rules(found[0]) != rules(plan):
+    global _last
+    last = _last
+    if last is not None and last[0] is plan and last[1] == store.url:
+        return last[2]
+    found = _found(store, plan, items, rules)
+    _last = plan, store.url, found
+    return found
+
+
+_last: tuple[Plan, str, Earlier | None] | None = None
+
+
+def _found(store: Store, plan: Plan, items: Items, rules: Rules) -> Earlier | None:
+    before = Store(store.join(EARLIER))
+    text, told = before.read(PLAN), before.read(ITEMS)
+    if not text or not told:
         return None
-    old, old_items = found
+    old = Plan.model_validate_json(text)
+    if rules(old) != rules(plan):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pystac warns about hrefs its storage extension cannot parse
+        old_items = {item.id: item for item in pystac.ItemCollection.from_dict(json.loads(told))}
     places = {}
     for group in cube.groups(plan):
         if group not in cube.groups(old):
             continue
-        there = {basis(old, s, old_items): k for k, s in enumerate(cube.group_scenes(old, group))}
-        now = [basis(plan, s, items) for s in cube.group_scenes(plan, group)]
+        there = {b: k for k, b in enumerate(bases(old, cube.group_scenes(old, group), old_items))}
+        now = bases(plan, cube.group_scenes(plan, group), items)
         places[group.name] = {k: there[b] for k, b in enumerate(now) if b in there}
-    return Earlier(old, Store(store.join(EARLIER)), places)
-
-
-@lru_cache(maxsize=2)
-def _opened(url: str, following: str) -> tuple[Plan, Items] | None:
-    """Plan and items of the plan before `following` (its fingerprint), or None."""
-    before = Store(Store(url).join(EARLIER))
-    text, items = before.read(PLAN), before.read(ITEMS)
-    if not text or not items:
-        return None
-    collection = pystac.ItemCollection.from_dict(json.loads(items))
-    return Plan.model_validate_json(text), {item.id: item for item in collection}
+    return Earlier(old, before, places)
