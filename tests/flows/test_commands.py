@@ -97,13 +97,6 @@ def test_plan_tells_what_it_costs_and_with_v_scene_by_scene(place, finished):
     assert re.search(r"^store: +nothing new since the plan of \d{4}-\d\d-\d\d$", done.stdout, re.MULTILINE)
 
 
-def test_an_update_that_finds_nothing_new_says_so_and_keeps_the_cube(place, finished):
-    done = typed(place, *RUN, "--update")
-    assert done.returncode == 0, done.stderr
-    assert "nothing new since the plan of" in done.stderr
-    assert "cube: " in done.stdout
-
-
 def test_the_log_carries_run_and_tile(place, finished):
     logs = sorted((place[0] / "field-2023" / "logs").glob("*.log"), key=lambda p: p.stat().st_mtime)
     text = logs[-1].read_text()
@@ -113,6 +106,13 @@ def test_the_log_carries_run_and_tile(place, finished):
     }  # fmt: skip
     assert "cube: " in text
     assert "interrupted" in logs[0].read_text()
+
+
+def test_an_update_that_finds_nothing_new_says_so_and_keeps_the_cube(place, finished):
+    done = typed(place, *RUN, "--update")
+    assert done.returncode == 0, done.stderr
+    assert "nothing new since the plan of" in done.stderr
+    assert "cube: " in done.stdout
 
 
 def test_status_and_verify(place, finished):
