@@ -29,7 +29,7 @@ EARLIER, NEXT = "earlier", "next"
 """Folders of a store: what the new plan takes over from the one before; a new plan that is not in force yet."""
 
 LATE = timedelta(days=30)
-"""How long after a day its scenes may still come into a catalogue: Landsat is processed for good, and listed, weeks later."""
+"""How long after a day its scenes may still come into a catalogue: Landsat is listed for good only weeks later."""
 
 Items = Mapping[str, pystac.Item]
 Rules = Callable[[Plan], Mapping[str, Any]]
