@@ -24,7 +24,7 @@ from rich.table import Table
 
 from pipeline.events import Event, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 
-NORMAL = frozenset({"area", "plan", "catalog", "gate", "protocol", "retries", "samples"})
+NORMAL = frozenset({"area", "plan", "update", "catalog", "gate", "protocol", "retries", "samples"})
 """Notes shown as they are at ordinary verbosity; `-v` shows all, `-q` warnings alone."""
 
 PAUSE = 15.0

@@ -79,6 +79,7 @@ def fuse_year(
     batch: Annotated[int | None, Field(ge=1, le=1024)] = None,
     threads: Annotated[int | None, Field(ge=0, le=1024)] = None,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    update: bool = False,
     store_root: Annotated[str | None, Field(min_length=1)] = None,
     base: str | None = None,
 ) -> str:
@@ -119,6 +120,8 @@ def fuse_year(
         batch: Model windows in one forward pass. Default: 2 on a processor, 8 on a GPU.
         threads: Threads of the fusing worker. Default: all cores.
         device: Where the network runs. Default: auto, a CUDA device where there is one.
+        update: Extend the series in the store by the scenes that have come into the catalogue since its plan; only they
+            are read.
         store_root: Folder or URL in which NAME-YEAR is made when store is empty.
         base: Folder from which relative paths are read. Default: the one the worker was started in.
 
@@ -166,6 +169,7 @@ def fuse_year(
             bandpass=bandpass,
             scene_check=scene_check,
             registration=registration,
+            update=update,
             base=Path(base) if base else Path.cwd(),
         )
         truth = companion.truth if companion else None
@@ -191,7 +195,18 @@ def tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> N
             logger.warning(event.text)
         case Note(kind="dashboard" | "store" | "log" | "run"):
             logger.info("%s: %s", event.kind, event.text)
-        case Note(kind="area" | "plan" | "catalog" | "pairs" | "gate" | "protocol" | "retries" | "samples" | "scores"):
+        case Note(
+            kind="area"
+            | "plan"
+            | "update"
+            | "catalog"
+            | "pairs"
+            | "gate"
+            | "protocol"
+            | "retries"
+            | "samples"
+            | "scores"
+        ):
             logger.info(event.text)
 
 

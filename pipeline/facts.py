@@ -7,6 +7,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import shapely
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
 from pipeline.errors import CatalogError
 
 Item = Mapping[str, Any]
@@ -91,6 +96,68 @@ def processing_baseline(item: Item) -> tuple[int, int] | None:
         if match:
             return int(match[1]), int(match[2])
     return None
+
+
+def scene_id(item: Item) -> str | None:
+    """Landsat scene id, e.g. LC80280302020014LGN00: equal on Level-1 and Level-2; None where the item does not say."""
+    properties = item["properties"]
+    name = properties.get("landsat:scene_id") or properties.get("landsat:landsat_scene_id")
+    return str(name) if name else None
+
+
+def path_row(item: Item) -> tuple[int, int] | None:
+    """WRS-2 path and row, from the properties, else the product id; None where neither tells."""
+    properties = item["properties"]
+    path, row = properties.get("landsat:wrs_path"), properties.get("landsat:wrs_row")
+    if path is not None and row is not None:
+        return int(path), int(row)
+    match = re.match(r"L[COTEM]\d{2}_L\d\w{2}_(\d{3})(\d{3})_", str(item["id"]))
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def tier(item: Item) -> str:
+    """Collection category (T1, T2, RT) of a Landsat item; T1 where it does not say, as in analysis-ready data."""
+    return str(item["properties"].get("landsat:collection_category") or "T1")
+
+
+def relative_orbit(item: Item) -> int | None:
+    """Relative orbit 1..143 of a Sentinel-2 item, from the properties or the product name; None if unknown."""
+    properties = item["properties"]
+    if properties.get("sat:relative_orbit") is not None:
+        return int(properties["sat:relative_orbit"])
+    for text in (properties.get("s2:product_uri"), item["id"]):
+        match = re.search(r"_R(\d{3})_", str(text or ""))
+        if match:
+            return int(match[1])
+    return None
+
+
+def footprint(item: Item) -> BaseGeometry | None:
+    """Footprint in longitude and latitude, valid, cut at 180 degrees where it reaches over; None where there is none.
+
+    A ring that runs from 179 to -179 degrees goes over the antimeridian, not around the earth.
+    """
+    if item.get("geometry") is None:
+        return None
+    try:
+        outline = shape(item["geometry"])
+        parts = [_unwrapped(part) for part in getattr(outline, "geoms", [outline])]
+        return shapely.unary_union([part if part.is_valid else shapely.make_valid(part) for part in parts])
+    except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError):
+        return None
+
+
+def _unwrapped(part: BaseGeometry) -> BaseGeometry:
+    west, _, east, _ = part.bounds
+    if east - west <= 180:
+        return part
+    whole = shapely.transform(
+        part, lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
+    )
+    whole = whole if whole.is_valid else shapely.make_valid(whole)
+    here = shapely.intersection(whole, shapely.box(0, -90, 180, 90))
+    beyond = shapely.intersection(whole, shapely.box(180, -90, 360, 90))
+    return shapely.union(here, shapely.transform(beyond, lambda xy: xy - [360, 0]))
 
 
 def sun_elevation(item: Item) -> float | None:

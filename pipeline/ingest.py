@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from marstfn.bands import BANDS, FINE, PAN_RES
-from pipeline import cloudmask, cube, ledger, settings
+from pipeline import cloudmask, cube, growth, ledger, settings
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
 from pipeline.errors import AssetError, CatalogError
 from pipeline.grid import Tile
+from pipeline.growth import Earlier
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
 from pipeline.profiles import Product, Role, resolve
 from pipeline.reader import Asset, Kind, load
@@ -58,24 +59,31 @@ def _common_fingerprint(plan: Plan) -> str:
     global _last
     if _last is not None and _last[0] is plan:
         return _last[1]
-    grid = plan.grid
     found = fingerprint(
         {
-            "format": FORMAT,
-            "grid": [grid.epsg, grid.left, grid.top, grid.columns, grid.rows, grid.tile_px],
+            **reading_rules(plan),
             "scenes": [s.model_dump(mode="json") for s in plan.scenes],
             "items": plan.items_sha256,
             "radiometry": {k: v.model_dump(mode="json") for k, v in plan.radiometry.items()},
-            # how it is read, not where it was served
-            "catalog": "+".join(part.partition("@")[0] for part in plan.catalog.split("+")),
-            "masks": [getattr(plan.options, name) for name in MASKING],
             "nbar": {k: v.model_dump(mode="json") for k, v in plan.nbar.items()},
-            "time_shard": plan.options.time_shard,
-            "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
         }
     )
     _last = plan, found
     return found
+
+
+def reading_rules(plan: Plan) -> dict[str, Any]:
+    """All that shapes the inputs beside the scenes: a date read under equal rules need not be read again."""
+    grid = plan.grid
+    return {
+        "format": FORMAT,
+        "grid": [grid.epsg, grid.left, grid.top, grid.columns, grid.rows, grid.tile_px],
+        # how it is read, not where it was served
+        "catalog": "+".join(part.partition("@")[0] for part in plan.catalog.split("+")),
+        "masks": [getattr(plan.options, name) for name in MASKING],
+        "time_shard": plan.options.time_shard,
+        "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
+    }
 
 
 _last: tuple[Plan, str] | None = None
@@ -91,14 +99,21 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
     stats: dict[str, Any] = {}
     objects: list[str] = []
     repeats = Repeats()
+    earlier = growth.earlier(store, plan, items, reading_rules)
+    before = ingest_fingerprint(earlier.plan, tile) if earlier is not None else ""
     for group in cube.groups(plan):
         scenes = cube.group_scenes(plan, group)
         if not scenes:
             continue
+        known = {} if earlier is None else earlier.of(tile, before, group)
         counts: list[list[int]] = []
         for block in cube.blocks(len(scenes), plan.options.time_shard):
             start = time.perf_counter()
-            data = _read(plan, group, scenes[block], tile, items, repeats)
+            places = {k - block.start: known[k] for k in range(block.start, block.stop) if k in known}
+            if earlier is not None and places:
+                data = _completed(plan, group, scenes[block], tile, items, repeats, earlier, places)
+            else:
+                data = _read(plan, group, scenes[block], tile, items, repeats)
             spent["read"] += time.perf_counter() - start
             start = time.perf_counter()
             for name, values in data.items():
@@ -108,8 +123,8 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
             if group.masked:
                 counts += [[int((day == v).sum()) for v in (CLEAR, MASKED, NOTHING)] for day in data["clear"]]
             else:
-                known = [int((day != FILL).sum()) for day in data[group.bands[0]]]
-                counts += [[n, 0, day.size - n] for n, day in zip(known, data[group.bands[0]], strict=True)]
+                there = [int((day != FILL).sum()) for day in data[group.bands[0]]]
+                counts += [[n, 0, day.size - n] for n, day in zip(there, data[group.bands[0]], strict=True)]
             del data
         names = (*group.bands, "clear") if group.masked else group.bands
         for name in names:
@@ -126,6 +141,29 @@ def ingest_tile(plan: Plan, store: Store, tile: Tile, items: Mapping[str, pystac
     )
     ledger.write(store, record)
     return TileResult("ingest", tile.name, seconds, _rounded(spent), repeats.counts)
+
+
+def _completed(
+    plan: Plan,
+    group: Group,
+    scenes: Sequence[Scene],
+    tile: Tile,
+    items: Mapping[str, pystac.Item],
+    repeats: Repeats,
+    earlier: Earlier,
+    places: Mapping[int, int],
+) -> dict[str, NDArray[Any]]:
+    """What `_read` gives, with the dates at `places` taken over from the inputs of an earlier plan."""
+    fresh = [k for k in range(len(scenes)) if k not in places]
+    read = _read(plan, group, [scenes[k] for k in fresh], tile, items, repeats) if fresh else {}
+    out: dict[str, NDArray[Any]] = {}
+    for name in (*group.bands, "clear") if group.masked else group.bands:
+        kept = earlier.read(group, name, list(places.values()), tile)
+        out[name] = np.empty((len(scenes), *kept.shape[1:]), kept.dtype)
+        out[name][list(places)] = kept
+        if fresh:
+            out[name][fresh] = read[name]
+    return out
 
 
 def _read(

@@ -22,6 +22,7 @@ from pipeline import audit as auditing
 from pipeline import (
     cluster,
     cube,
+    growth,
     hosts,
     ledger,
     logs,
@@ -31,6 +32,7 @@ from pipeline import (
     retries,
     sampling,
     settings,
+    status,
     workers,
     yields,
 )
@@ -101,6 +103,9 @@ def prepare(
     listener(Note("store", store.url))
     text = store.read(PLAN)
     if text is not None:
+        if store.read(f"{growth.NEXT}/{PLAN}") is not None:
+            with alone(store):
+                growth.settle(store)
         job = open_job(store)
         differing = compare(job.plan, request, area)
         if differing and not cube.exists(store, FUSED) and not planner.contradictory_inputs(job.plan, request, area):
@@ -115,7 +120,11 @@ def prepare(
         changed = planner.drift(job.plan)
         if changed:
             listener(Note("warning", f"libraries have changed since the plan was made: {', '.join(changed)}"))
+        if request.update:
+            return _extended(job, request, area, listener, defaults)
         listener(Note("plan", f"going on with the plan in {store.url}", job.plan))
+        if growth.growing(job.plan, store.written(PLAN)) and status.read(store).complete:
+            _tell_new(job, request, area, listener, defaults)
         return job
     made = _writable(store)
     try:
@@ -133,6 +142,49 @@ def prepare(
             made.rmdir()
         raise
     return prepare(request, listener, area=area, compare=compare)
+
+
+def _extended(job: Job, request: Request, area: Any, listener: Listener, defaults: settings.Settings) -> Job:
+    """The job with what has come into the catalogue since its plan: a new plan in its store, which reads only that."""
+    store = job.store
+    if growth.unfinished(store):
+        listener(
+            Note("update", f"going on with the update begun in {store.url}; the catalogue is asked when it is done")
+        )
+        return job
+    with alone(store):
+        plan, items = _replanned(job, request, area, listener, defaults)
+        found = {item.id: item for item in items}
+        differing = growth.changes(job.plan, job.items, plan, found)
+        text = differing.text(store.written(PLAN))
+        if not differing:
+            listener(Note("update", f"{text}: going on with it", job.plan))
+            return job
+        growth.begin(store, plan, items)
+        listener(
+            Note("update", f"{text}: only these are read; all dates are fused anew, as each looks at its neighbours")
+        )
+    return Job(plan, store, found)
+
+
+def _replanned(
+    job: Job, request: Request, area: Any, listener: Listener, defaults: settings.Settings
+) -> tuple[Plan, pystac.ItemCollection]:
+    """What the job's plan would be now: scenes of now, all that was decided then."""
+    plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
+    return plan.model_copy(update={"grid": job.plan.grid, "options": job.plan.options}), items
+
+
+def _tell_new(job: Job, request: Request, area: Any, listener: Listener, defaults: settings.Settings) -> None:
+    """Say what an update would bring to a finished series whose year was not over when it was planned."""
+    try:
+        plan, items = _replanned(job, request, area, silent, defaults)
+    except MarstfnError as error:
+        listener(Note("warning", f"whether there are new scenes cannot be told: {error}"))
+        return
+    found = growth.changes(job.plan, job.items, plan, {item.id: item for item in items})
+    if found:
+        listener(Note("update", f"{found.text(job.store.written(PLAN))}; --update extends the series by them", found))
 
 
 def _planned_anew(job: Job, request: Request) -> Job:
@@ -161,12 +213,13 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     tiles = list(plan.tiles)
     there = store.sizes(INPUTS)
     todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t), there)]
-    if todo:
+    if todo and not growth.unfinished(store):
         _unfinished(store)
     where = (store.url, workers.stamped(store))
     results = stage("ingest", tiles, todo, listener, lambda: map_tiles(
         client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
     ))  # fmt: skip
+    growth.ingested(store)
     missed = yields.missed(plan, store, job.items)
     yields.write(store, missed)
     for item in missed[:TOLD]:
@@ -282,6 +335,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     from pipeline.fuse import fuse_fingerprint  # only where tiles are fused is torch needed
 
     plan, store = job.plan, job.store
+    growth.retire(store)
     if cube.create_fused(plan, store):
         ledger.clear(store, "fuse")
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
@@ -322,6 +376,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     cube.set_methods(store, judging.rows(decision), decision.methods)
     cube.set_missed(store, [m.line for m in yields.read(store)])
     cube.set_status(store, "complete")
+    growth.complete(store)
     listener(Note("cube", store.join(FUSED)))
     return Summary(
         store.join(FUSED), store.url, len(plan.tiles), len(plan.of("landsat8")), len(plan.of("sentinel2")),

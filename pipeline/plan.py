@@ -77,6 +77,23 @@ class Dropped(Frozen):
     why: str
 
 
+class Hole(Frozen):
+    """Acquisitions that the repeat cycle of a satellite leads one to expect and the catalogue does not list."""
+
+    sensor: SensorName
+    track: str
+    """`path/row 124/026 of landsat-8`, `orbit 098 of sentinel-2b`."""
+    days: tuple[date, ...]
+    """Solar days, in order."""
+
+    @property
+    def text(self) -> str:
+        """In one line, with at most six of the days."""
+        shown = ", ".join(day.isoformat() for day in self.days[:6])
+        more = f" and {len(self.days) - 6} more" if len(self.days) > 6 else ""
+        return f"scenes of {self.track} expected and not in the catalogue: {shown}{more}"
+
+
 class WeightsRef(Frozen):
     """The weights a run uses, by content."""
 
@@ -157,6 +174,8 @@ class Plan(Frozen):
     nbar: dict[str, Nadir] = {}
     """By item id: items brought to a view from above; empty where none is."""
     dropped: tuple[Dropped, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    """What the catalogue should list and does not."""
     weights: tuple[WeightsRef, ...]
     """At most one with pan and one without; empty for methods that need none."""
     options: Options = Options()

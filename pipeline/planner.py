@@ -81,6 +81,7 @@ def make_plan(
         radiometry=dict(selection.radiometry),
         nbar=dict(selection.nbar),
         dropped=selection.dropped,
+        holes=selection.holes,
         weights=trained.used(offered, selection.scenes),
         options=options,
         items_sha256=items.sha256(frozen),

@@ -120,6 +120,8 @@ class Request(BaseModel):
     bandpass: bool = True
     scene_check: bool = True
     registration: bool = True
+    update: bool = False
+    """Extend the series in the store by what has come into the catalogue since its plan."""
 
     @field_validator("catalog")
     @classmethod

@@ -9,10 +9,10 @@ from datetime import date, timedelta
 from typing import Any
 
 import shapely
-from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from pipeline import nbar, twins
+from pipeline import pan as panchromatic
 from pipeline.choices import Landsat, Nbar
 from pipeline.errors import CatalogError
 from pipeline.facts import (
@@ -20,6 +20,7 @@ from pipeline.facts import (
     acquired,
     cloud_cover,
     datatake,
+    footprint,
     placed,
     platform,
     solar_day,
@@ -28,7 +29,7 @@ from pipeline.facts import (
 )
 from pipeline.items import pystac_item
 from pipeline.overrides import Override
-from pipeline.plan import Dropped, Nadir, Radiometry, Scene, SensorName
+from pipeline.plan import Dropped, Hole, Nadir, Radiometry, Scene, SensorName
 from pipeline.profiles import Product, Role, Source
 from pipeline.radiometry import key_of, radiometry
 
@@ -86,10 +87,20 @@ class Chosen:
     """By item id: what brings an item to a view from above."""
     notes: tuple[str, ...] = ()
     """What the user should be told of the choice."""
+    holes: tuple[Hole, ...] = ()
+    """What the catalogue should have listed, too."""
 
 
-def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted) -> Chosen:
-    """Scenes from what a search found. Items off the area or outside the days are left out without a word."""
+def choose(
+    found: Mapping[Role, Iterable[Item]],
+    source: Source,
+    wanted: Wanted,
+    level1: panchromatic.Level1 = panchromatic.unknown,
+) -> Chosen:
+    """Scenes from what a search found. Items off the area or outside the days are left out without a word.
+
+    `level1` is asked for the Level-1 product of an item where several pan items could be its own.
+    """
     dropped: list[Dropped] = []
     kept: dict[Role, list[Item]] = {}
     rules: dict[str, Radiometry] = {}
@@ -97,13 +108,11 @@ def choose(found: Mapping[Role, Iterable[Item]], source: Source, wanted: Wanted)
         kept[role] = _usable(items, role, source, wanted, dropped, rules)
     sentinel = kept.get("sentinel2", [])
     landsat = kept.get("landsat8", [])
-    pan = _matched_pan(landsat, kept.get("landsat8_pan", []), dropped)
+    pan = panchromatic.match(landsat, kept.get("landsat8_pan", []), dropped, level1)
     scenes = [*_scenes("sentinel2", sentinel, wanted, {}), *_scenes("landsat8", landsat, wanted, pan)]
     scenes = _in_time(scenes)
     used = {i for s in scenes for i in (*s.items, *s.pan_items)}
-    # one item can serve two roles
-    chosen = tuple({id(i): i for items in kept.values() for i in items if i["id"] in used}.values())
-    _all_distinct(chosen)
+    chosen = _all_distinct(i for items in kept.values() for i in items if i["id"] in used)
     rules = {key: rule for key, rule in rules.items() if key.removesuffix("#pan") in used}
     _all_met(wanted.overrides, rules)
     seen = [
@@ -147,9 +156,8 @@ def _usable(
             dropped.append(Dropped(item=item["id"], why=why))
         else:
             candidates.append(item)
-    rank, key = (twins.sentinel_rank, twins.granule) if role == "sentinel2" else (twins.landsat_rank, twins.acquisition)
     kept = []
-    for item in twins.best(candidates, key, rank, dropped):
+    for item in _once(candidates, role, dropped):
         try:
             rule = radiometry(item, products[item["id"]], overrides=wanted.overrides)
         except CatalogError as error:
@@ -158,6 +166,15 @@ def _usable(
         rules[key_of(item, products[item["id"]])] = rule
         kept.append(item)
     return kept
+
+
+def _once(items: list[Item], role: Role, dropped: list[Dropped]) -> list[Item]:
+    """Each acquisition once, though it be processed twice or lie in two collections."""
+    if role == "sentinel2":
+        return twins.one_collection(twins.strips(items, dropped), dropped)
+    # which processing of Level-1 is wanted is known when it is matched
+    key = twins.acquisition if role == "landsat8" else twins.processing
+    return twins.best(items, key, twins.landsat_rank, dropped)
 
 
 def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
@@ -192,31 +209,8 @@ def _relative(href: str) -> bool:
 
 
 def _meets(item: Item, area: BaseGeometry) -> bool:
-    if item.get("geometry") is None:
-        return True
-    try:
-        footprint = shape(item["geometry"])
-        # recorded footprints are not all valid polygons
-        return bool(shapely.intersects(footprint if footprint.is_valid else shapely.make_valid(footprint), area))
-    except (ValueError, KeyError, TypeError, shapely.errors.ShapelyError):
-        return True
-
-
-def _matched_pan(landsat: list[Item], pan: list[Item], dropped: list[Dropped]) -> Mapping[str, Item]:
-    """The Level-1 item of the same acquisition by Level-2 item id: by scene id, else by path, row and date."""
-    by_scene = {p["properties"].get("landsat:scene_id"): p for p in pan}
-    by_key = {twins.acquisition(p): p for p in pan}
-    matched: dict[str, Item] = {}
-    for item in landsat:
-        scene_id = item["properties"].get("landsat:scene_id")
-        match = by_scene.get(scene_id) if scene_id else None
-        match = match or by_key.get(twins.acquisition(item))
-        if match is not None:
-            matched[item["id"]] = match
-    taken = {p["id"] for p in matched.values()}
-    why = "no Level-2 item of the same acquisition is used"
-    dropped.extend(Dropped(item=p["id"], why=why) for p in pan if p["id"] not in taken)
-    return matched
+    outline = footprint(item)
+    return outline is None or bool(shapely.intersects(outline, area))
 
 
 def _scenes(sensor: SensorName, items: list[Item], wanted: Wanted, pan: Mapping[str, Item]) -> list[Scene]:
@@ -269,15 +263,17 @@ def _overpass(item: Item) -> str:
     return datatake(item) if platform(item).startswith("sentinel") else str(item["properties"].get("landsat:wrs_path"))
 
 
-def _all_distinct(items: Iterable[Item]) -> None:
-    seen: dict[str, str] = {}
+def _all_distinct(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The items, each once: one may carry the panchromatic band itself. Raises CatalogError where ids are shared."""
+    seen: dict[str, Item] = {}
     for item in items:
-        if item["id"] in seen:
+        other = seen.setdefault(item["id"], item)
+        if other.get("collection") != item.get("collection"):
             raise CatalogError(
-                f"item id {item['id']} is used by the collections {seen[item['id']]} and {item.get('collection')}; "
-                "a plan could not tell them apart. Use a catalogue whose ids are distinct"
+                f"item id {item['id']} is used by the collections {other.get('collection')} and "
+                f"{item.get('collection')}; a plan could not tell them apart. Use a catalogue whose ids are distinct"
             )
-        seen[item["id"]] = str(item.get("collection"))
+    return tuple(seen.values())
 
 
 def _all_met(overrides: Iterable[Override], rules: Mapping[str, Radiometry]) -> None:

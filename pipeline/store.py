@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -140,6 +142,47 @@ class Store:
             raise StoreError(
                 f"cannot look at {self.join(name)}: {plainly(error)}; check that the store can be reached"
             ) from error
+
+    def move(self, source: str, target: str) -> None:
+        """Move all objects below `source` to below `target`; nothing happens where there are none.
+
+        Interrupted, it can be called again: at once on a disk, in an object store copies come before removals.
+        """
+        if self.local is not None:
+            here, there = self.local / source, self.local / target
+            if here.exists():
+                there.parent.mkdir(parents=True, exist_ok=True)
+                if there.exists():
+                    shutil.rmtree(there)
+                here.rename(there)
+            return
+        names = self.names(source)
+        try:
+            for name in names:
+                obstore.copy(self._objects(), name, target + name.removeprefix(source))
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot copy {self.join(source)}: {plainly(error)}; it is still there") from error
+        for name in names:
+            self.delete(name)
+
+    def clear(self, prefix: str) -> None:
+        """Remove all objects below `prefix`, and on a disk the folder."""
+        if self.local is not None:
+            shutil.rmtree(self.local / prefix, ignore_errors=True)
+            return
+        for name in self.names(prefix):
+            self.delete(name)
+
+    def written(self, name: str) -> datetime | None:
+        """When object `name` was last written (UTC), or None where there is none."""
+        if self._absent():
+            return None
+        try:
+            return obstore.head(self._objects(), name)["last_modified"]
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot look at {self.join(name)}: {plainly(error)}") from error
 
     def zarr(self, name: str) -> ZarrStore:
         """The Zarr store `name` in this folder."""

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
-from pipeline import catalog, scenes
+from pipeline import catalog, pan, revisit, scenes
 from pipeline.choices import Landsat
 from pipeline.errors import CatalogError
 from pipeline.events import Listener, Note, silent
+from pipeline.facts import Item
 from pipeline.plan import SensorName
 from pipeline.profiles import Source
 
@@ -27,10 +28,20 @@ def find(
             )
     search = _Search(source, patience, listener)
     selection, found = search.choose(wanted)
-    for note in found.notes:
+    for note in (*found.notes, *_on_pan(selection, found)):
         listener(Note("catalog", note))
     _require_both(selection, found, wanted, search)
-    return selection
+    missing = revisit.holes(found.items, wanted.area, wanted.first, wanted.last, wanted.longitude)
+    return replace(selection, holes=missing)
+
+
+def _on_pan(selection: scenes.Chosen, found: catalog.Found) -> list[str]:
+    """A word where the catalogue has panchromatic scenes and not for every Landsat date; else it has been said."""
+    if "landsat8_pan" not in found.items:
+        return []
+    landsat = [s for s in selection.scenes if s.sensor == "landsat8"]
+    text = pan.said(len(landsat), sum(bool(s.pan_items) for s in landsat), len(found.items["landsat8_pan"]))
+    return [] if text is None else [text]
 
 
 _ADDED: dict[SensorName, str] = {"landsat8": "usgs", "sentinel2": "earth-search"}
@@ -54,7 +65,11 @@ class _Search:
         found = catalog.search(
             self.source, bounds, wanted.first, wanted.last, patience=self.patience, listener=self.listener
         )
-        return scenes.choose(found.items, self.source, wanted), found
+        return scenes.choose(found.items, self.source, wanted, self._level1), found
+
+    def _level1(self, item: Item) -> str | None:
+        product = self.source.product_of(item, "landsat8")
+        return None if product is None else pan.level1_of(item, product.access.sign, product.metadata)
 
     def nearby(self, sensor: SensorName, wanted: scenes.Wanted) -> str:
         """The months from the year before to the year after in which `sensor` has usable scenes; empty if none."""

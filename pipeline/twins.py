@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from pipeline.facts import Item, acquired, datatake, mgrs_tile, platform, processing_baseline
+from pipeline.facts import Item, acquired, datatake, footprint, mgrs_tile, path_row, platform, processing_baseline
 from pipeline.plan import Dropped
 
 
@@ -30,13 +30,70 @@ def best(
     return kept
 
 
+def strips(items: list[Item], dropped: list[Dropped]) -> list[Item]:
+    """Of Sentinel-2 items the newest processing of each granule.
+
+    Where no data strip is named, items of one tile and datatake are two strips of it if their footprints hardly share
+    ground, and one strip processed twice if they do.
+    """
+    named = [i for i in items if _strip(i)]
+    apart: list[list[Item]] = []
+    for item in sorted((i for i in items if not _strip(i)), key=sentinel_rank, reverse=True):
+        for same in apart:
+            if granule(same[0]) == granule(item) and _share_ground(same[0], item):
+                same.append(item)
+                break
+        else:
+            apart.append([item])
+    kept = best(named, granule, sentinel_rank, dropped)
+    for same in apart:
+        kept += best(same, granule, sentinel_rank, dropped)
+    return kept
+
+
+def one_collection(items: list[Item], dropped: list[Dropped]) -> list[Item]:
+    """Of each pass of a satellite the items of one collection: the one with the most tiles of it, then the newest
+    baseline. Two collections hold the same pass processed differently, 1000 digital numbers apart."""
+    passes: dict[Hashable, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        passes[platform(item), datatake(item)][str(item.get("collection"))].append(item)
+    kept = []
+    for collections in passes.values():
+        chosen = max(collections, key=lambda c: _worth(c, collections[c]))
+        for name, members in collections.items():
+            if name == chosen:
+                kept += members
+                continue
+            why = f"collection {name}: this pass is taken from {chosen}, and collections are never mixed in one pass"
+            dropped.extend(Dropped(item=i["id"], why=why) for i in members)
+    return kept
+
+
+def _worth(name: str, members: list[Item]) -> tuple[Any, ...]:
+    tiles = {mgrs_tile(i) for i in members}
+    return len(tiles), max(processing_baseline(i) or (0, 0) for i in members), name
+
+
+def _strip(item: Item) -> str:
+    """Sensing start of the data strip; empty where the item does not name one."""
+    properties = item["properties"]
+    name = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
+    found = re.search(r"_S(\d{8}T\d{6})", str(name))
+    return found[1] if found else ""
+
+
+def _share_ground(one: Item, other: Item) -> bool:
+    """Whether the smaller footprint lies for the most part in the larger; true where one is not told."""
+    first, second = footprint(one), footprint(other)
+    if first is None or second is None or not min(first.area, second.area):
+        return True
+    return bool(first.intersection(second).area > 0.5 * min(first.area, second.area))
+
+
 def granule(item: Item) -> Hashable:
     """Satellite, datatake, MGRS tile and data strip: equal for reprocessed twins, not for the strips of one tile."""
-    properties = item["properties"]
-    strip_id = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
-    strip = re.search(r"_S(\d{8}T\d{6})", str(strip_id))
     # without a tile two neighbours of one pass would pass for twins
-    return platform(item), datatake(item), mgrs_tile(item) or item["id"], strip[1] if strip else ""
+    return platform(item), datatake(item), mgrs_tile(item) or item["id"], _strip(item)
 
 
 def sentinel_rank(item: Item) -> tuple[Any, ...]:
@@ -46,12 +103,16 @@ def sentinel_rank(item: Item) -> tuple[Any, ...]:
 
 
 def acquisition(item: Item) -> Hashable:
-    """Path, row and date: one acquisition, whatever its processing."""
-    properties = item["properties"]
-    path, row = properties.get("landsat:wrs_path"), properties.get("landsat:wrs_row")
-    if path is None or row is None:
+    """Satellite, path, row and date: one acquisition, whatever its processing."""
+    place = path_row(item)
+    if place is None:
         return str(item["id"])
-    return int(path), int(row), acquired(item).date()
+    return platform(item), *place, acquired(item).date()
+
+
+def processing(item: Item) -> Hashable:
+    """The acquisition and the date it was processed: Level-1 items that differ in it are all kept to be matched."""
+    return acquisition(item), landsat_rank(item)[:2]
 
 
 def landsat_rank(item: Item) -> tuple[Any, ...]:

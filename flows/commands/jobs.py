@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,8 +13,12 @@ from cyclopts import Group, Parameter
 from flows.session import Talk, new_run, out, talking
 from pipeline.choices import CloudMaskName, Landsat, Method, Nbar, Snow
 from pipeline.errors import PlanError
+from pipeline.events import Event, Listener, Note
 
 if TYPE_CHECKING:
+    import pystac
+
+    from pipeline.aoi import AOI
     from pipeline.job import Summary
     from pipeline.plan import Plan
     from pipeline.request import Request
@@ -133,6 +138,9 @@ def run(
     aoi: str,
     *,
     choices: Choices | None = None,
+    update: Annotated[
+        bool, Parameter(negative=(), help="Extend the series in the store by what is new in the catalogue; see plan.")
+    ] = False,
     log: Annotated[Path | None, Parameter(help="Log file; default: logs/ in the store.")] = None,
     talk: Talk | None = None,
 ) -> None:
@@ -144,13 +152,14 @@ def run(
     marstfn run my-field.geojson
     marstfn run hailar --year 2024 --store /data/hailar-2024
     marstfn run my-field.geojson --catalog earth-search --scheduler tcp://10.0.0.5:8786
+    marstfn run my-field.geojson --year 2026 --update
     ```
 
     Args:
         aoi: A GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled area (hailar, dezhou).
     """
     with talking(talk) as display:
-        asked = request(aoi, choices or Choices())
+        asked = request(aoi, choices or Choices(), update=update)
         from flows.work import work
 
         for line in finished(work(asked, new_run(), display, log_file=log)):
@@ -186,8 +195,11 @@ def plan(
             )
         area = planner.read_area(asked)
         display.say(area.line)
-        made, _ = planner.make_plan(asked, area=area)
-        for line in described(made, planner.store_url(asked, area)):
+        made, items = planner.make_plan(asked, area=area, listener=on_catalogue(display))
+        store = planner.store_url(asked, area)
+        for line in described(made, store, items, full=talk is not None and talk.level > 0):
+            out(line)
+        for line in changed(asked, area, made, items):
             out(line)
         if made.options.device == "cuda" and asked.scheduler is None:
             from pipeline import cluster
@@ -206,8 +218,8 @@ def plan(
             out(f"plan: {out_}")
 
 
-def request(aoi: str, choices: Choices) -> Request:
-    """The request these options make, relative paths read from the current folder."""
+def request(aoi: str, choices: Choices, **more: Any) -> Request:
+    """The request these options make, relative paths read from the current folder; `more`: fields beside them."""
     from pipeline import request as requests
 
     given: dict[str, Any] = {
@@ -215,7 +227,7 @@ def request(aoi: str, choices: Choices) -> Request:
     }
     if given["weights"] is not None and len(given["weights"]) == 1:
         given["weights"] = given["weights"][0]
-    return requests.make(aoi=aoi, base=Path.cwd(), **given)
+    return requests.make(aoi=aoi, base=Path.cwd(), **given, **more)
 
 
 def finished(summary: Summary) -> list[str]:
@@ -228,12 +240,43 @@ def finished(summary: Summary) -> list[str]:
     return [*lines, f"cube: {summary.cube}"]
 
 
-def described(plan: Plan, store: str = "") -> list[str]:
-    """A plan as text: what was asked, and what it will cost and yield."""
-    from pipeline.outlook import outlook
+def on_catalogue(display: Listener) -> Listener:
+    """What a plan hears of the catalogue is told; the rest it says itself."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Note) and event.kind in ("catalog", "warning"):
+            display(event)
+
+    return hear
+
+
+def changed(asked: Request, area: AOI, plan: Plan, items: Iterable[pystac.Item]) -> list[str]:
+    """What an update of the store would bring, where it holds a series of the same request; else nothing."""
+    from pipeline import growth, planner
+    from pipeline.errors import StoreError
+    from pipeline.job import open_job
+    from pipeline.store import PLAN, Store
+
+    store = Store(planner.store_url(asked, area))
+    since = store.written(PLAN)
+    if since is None:
+        return []
+    try:
+        old = open_job(store)
+    except StoreError as error:
+        return [f"store:     {error}"]
+    if planner.contradictory_inputs(old.plan, asked, area):
+        return ["store:     it holds another series; choose another --store to run this plan"]
+    differing = growth.changes(old.plan, old.items, plan, {item.id: item for item in items})
+    return [f"store:     {differing.text(since)}" + ("; run --update extends the series by them" if differing else "")]
+
+
+def described(plan: Plan, store: str = "", items: Iterable[pystac.Item] = (), *, full: bool = False) -> list[str]:
+    """A plan as text: what was asked, and what it will cost and yield; `full`: scene by scene, item by item."""
+    from pipeline.outlook import outlook, particulars
 
     weights = ", ".join(f"{w.source} ({'with' if w.pan else 'without'} pan)" for w in plan.weights)
-    lines = outlook(plan).lines()
+    lines = outlook(plan, items).lines()
     lines[0] += " (simulated)" if plan.simulated else ""
     facts = {
         "area": f"{plan.aoi_source}, EPSG:{plan.grid.epsg}",
@@ -241,4 +284,5 @@ def described(plan: Plan, store: str = "") -> list[str]:
         "method": f"{plan.options.method} on {plan.options.device}" + (f", {weights}" if weights else ""),
         "store": store,
     }
-    return [lines[0], *(f"{name + ':':<11}{fact}" for name, fact in facts.items() if fact), *lines[1:]]
+    return [lines[0], *(f"{name + ':':<11}{fact}" for name, fact in facts.items() if fact), *lines[1:],
+            *(particulars(plan, items) if full else ())]  # fmt: skip

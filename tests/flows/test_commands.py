@@ -87,6 +87,16 @@ def test_the_same_command_goes_on_and_ends_with_the_cube(place, finished):
     assert ds.attrs["status"] == "complete"
 
 
+def test_plan_tells_what_it_costs_and_with_v_scene_by_scene(place, finished):
+    done = typed(place, "plan", "field.geojson", "--method", "additive", "-v")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^year +8 +\d+ % +8 +2\d +\d+ %$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^expected to be read .*MB; at 10 MB/s in 1 min, fused in .*\(estimates\)$", done.stdout, re.M)
+    assert re.search(r"^landsat-8 2023-05-.., \d+ % clear: LC08.*, pan LC08_L1TP", done.stdout, re.MULTILINE)
+    assert "expected and not in the catalogue" not in done.stdout
+    assert re.search(r"^store: +nothing new since the plan of \d{4}-\d\d-\d\d$", done.stdout, re.MULTILINE)
+
+
 def test_the_log_carries_run_and_tile(place, finished):
     logs = sorted((place[0] / "field-2023" / "logs").glob("*.log"), key=lambda p: p.stat().st_mtime)
     text = logs[-1].read_text()
@@ -96,6 +106,13 @@ def test_the_log_carries_run_and_tile(place, finished):
     }  # fmt: skip
     assert "cube: " in text
     assert "interrupted" in logs[0].read_text()
+
+
+def test_an_update_that_finds_nothing_new_says_so_and_keeps_the_cube(place, finished):
+    done = typed(place, *RUN, "--update")
+    assert done.returncode == 0, done.stderr
+    assert "nothing new since the plan of" in done.stderr
+    assert "cube: " in done.stdout
 
 
 def test_status_and_verify(place, finished):

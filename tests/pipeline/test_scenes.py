@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import random
 from datetime import UTC, date, datetime
@@ -389,6 +390,123 @@ def test_ids_shared_by_two_collections_are_refused() -> None:
     two["id"] = one["id"]
     with pytest.raises(CatalogError, match=f"item id {one['id']} is used by the collections"):
         choose(one, two)
+
+
+# ---- duplicates, strips and mosaics
+
+
+def earth_search(sequence: int, *, strip: str, made: str, geometry: Any = AROUND) -> dict[str, Any]:
+    """Two items of one tile and day as Earth Search numbers them: S2A_50UQV_20240503_0_L2A, ..._1_L2A."""
+    item = {**sentinel(strip=strip, made=made), "id": f"S2A_50UQV_20240503_{sequence}_L2A", "geometry": geometry}
+    item["properties"]["s2:sequence"] = str(sequence)
+    return item
+
+
+def test_earth_search_0_and_1_of_two_data_strips_are_both_used() -> None:
+    zero = earth_search(0, strip="20240503T025512", made="20240503T080000")
+    one = earth_search(1, strip="20240503T025530", made="20240503T080000")
+    chosen = choose(zero, one)
+    assert set(chosen.scenes[0].items) == {zero["id"], one["id"]}
+    assert chosen.dropped == ()
+
+
+def test_earth_search_0_and_1_of_one_data_strip_are_a_reprocessing() -> None:
+    zero = earth_search(0, strip="20240503T025530", made="20240503T080000")
+    one = earth_search(1, strip="20240503T025530", made="20240504T101500")
+    chosen = choose(one, zero)
+    assert chosen.scenes[0].items == (one["id"],)
+    assert why(chosen, zero) == f"same data as {one['id']}, which is the newer processing"
+
+
+@pytest.mark.parametrize(("boundary", "both"), [(49.15, True), (48.6, False)])
+def test_earth_search_0_and_1_without_a_data_strip_are_told_apart_by_their_ground(boundary: float, both: bool) -> None:
+    north = shapely.geometry.mapping(shapely.box(118.5, boundary - 0.05, 120.5, 49.8))
+    south = shapely.geometry.mapping(shapely.box(118.5, 48.5, 120.5, 49.15 if both else 49.8))
+    zero = earth_search(0, strip="", made="20240503T080000", geometry=north)
+    one = earth_search(1, strip="", made="20240504T101500", geometry=south)
+    for item in (zero, one):
+        del item["properties"]["s2:datastrip_id"]
+    chosen = choose(zero, one)
+    assert set(chosen.scenes[0].items) == ({zero["id"], one["id"]} if both else {one["id"]})
+    assert len(chosen.dropped) == (0 if both else 1)
+
+
+TWO_COLLECTIONS = profiles.Source(
+    dataclasses.replace(
+        SIMULATED.profile,
+        products=(
+            *SIMULATED.profile.products,
+            dataclasses.replace(SIMULATED.profile.products[1], collection="sentinel-2-l2a"),
+        ),
+    ),
+    SIMULATED.url,
+)
+
+
+def test_collections_are_never_mixed_in_one_pass() -> None:
+    """sentinel-2-l2a and c1 of one acquisition differ by 1000 digital numbers; c1 has the whole pass here."""
+    c1 = [sentinel(tile, f"2024-05-03T02:55:{k}1Z") for k, tile in enumerate(("50UQV", "50UQU"), 1)]
+    l2a = {**sentinel("51UWQ", "2024-05-03T02:55:31Z"), "collection": "sentinel-2-l2a"}
+    for item in (*c1, l2a):
+        item["properties"]["s2:datatake_id"] = "GS2A_20240503T025531_045855_N05.10"
+    another = {**sentinel("50UQV", "2024-05-08T02:55:31Z", unit="2B"), "collection": "sentinel-2-l2a"}
+    chosen = choose(l2a, *c1, another, source=TWO_COLLECTIONS)
+    assert set(chosen.scenes[0].items) == {i["id"] for i in c1}
+    assert chosen.scenes[1].items == (another["id"],), "of another pass it is all there is"
+    assert why(chosen, l2a) == (
+        "collection sentinel-2-l2a: this pass is taken from sentinel-2-c1-l2a, and collections are never mixed in one "
+        "pass"
+    )
+
+
+def test_rows_that_overlap_on_one_solar_day_are_one_mosaic() -> None:
+    rows = [landsat(26), landsat(27, "2024-05-01T02:40:34Z")]
+    (scene,) = choose(*rows).scenes
+    assert set(scene.items) == {r["id"] for r in rows}
+
+
+def test_tiles_of_three_utm_zones_are_one_scene_the_cubes_own_zone_on_top() -> None:
+    """As recorded over Colorado on 2024-08-20: one pass in zones 12, 13 and 14."""
+    tiles = [
+        sentinel(tile, cloud=cloud, epsg=epsg, **{"s2:datatake_id": "GS2A_20240503T025531_045855_N05.10"})
+        for tile, cloud, epsg in (("12SYJ", 0.0, 32612), ("13SBD", 30.0, 32613), ("14SKJ", 5.0, 32614))
+    ]
+    (scene,) = choose(*tiles, epsg=32613).scenes
+    assert scene.items == tuple(tiles[k]["id"] for k in (1, 0, 2))
+
+
+def test_landsat_counts_zones_north_where_sentinel2_counts_them_south() -> None:
+    """Landsat of the southern hemisphere: EPSG:326xx with negative northings; the same zone, not another."""
+    own, other = landsat(80, **{"proj:epsg": 32656}), landsat(81, "2024-05-01T02:40:34Z", **{"proj:epsg": 32655})
+    assert (zone(own), zone(sentinel(epsg=32756))) == (56, 56)
+    (scene,) = choose(other, own, epsg=32756).scenes
+    assert scene.items == (own["id"], other["id"])
+
+
+WEST, EAST = shapely.box(-180, 60, -179, 61), shapely.box(179, 60, 180, 61)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "MultiPolygon", "coordinates": [
+            [[[179, 60], [180, 60], [180, 61], [179, 61], [179, 60]]],
+            [[[-180, 60], [-179, 60], [-179, 61], [-180, 61], [-180, 60]]],
+        ]},
+        # a ring that runs from 179 to -179: the long way round it would cover the whole parallel
+        {"type": "Polygon", "coordinates": [[[179, 60], [-179, 60], [-179, 61], [179, 61], [179, 60]]]},
+        {"type": "Polygon", "coordinates": [[[179, 60], [180.0, 60.0], [-179, 60], [-179, 61], [179, 61], [179, 60]]]},
+    ],
+)  # fmt: skip
+def test_an_item_over_the_antimeridian_lies_on_both_sides_of_it_and_nowhere_else(geometry: dict[str, Any]) -> None:
+    def there(area: Any) -> bool:
+        item = {**landsat(moment="2024-05-01T12:00:00Z"), "geometry": geometry, "bbox": [179, 60, -179, 61]}
+        return bool(choose(item, area=area).scenes)
+
+    assert there(shapely.box(179.2, 60.2, 179.4, 60.4))
+    assert there(shapely.box(-179.4, 60.2, -179.2, 60.4))
+    assert not there(shapely.box(0, 60.2, 1, 60.4))
+    assert not there(shapely.box(-178, 60.2, -177, 60.4))
 
 
 # ---- facts of recorded items
