@@ -149,7 +149,7 @@ def served(body: bytes, status: int = 200) -> Iterator[str]:
 def test_the_level1_product_is_read_from_a_recorded_mtl(shared: Path, key: str) -> None:
     with served((shared / "stac" / RECORDED_MTL).read_bytes()) as url:
         level2 = {**LEVEL2, "assets": {key: {"href": f"{url}/MTL.json"}}}
-        assert panchromatic.level1_of(level2, lambda href: href) == LEVEL1
+        assert panchromatic.level1_of(level2, lambda href: href, key) == LEVEL1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_level1_product_is_read_from_a_recorded_mtl(shared: Path, key: str) 
 def test_an_mtl_behind_a_login_is_none(body: bytes, status: int) -> None:
     with served(body, status) as url:
         level2 = {**LEVEL2, "assets": {"MTL.json": {"href": f"{url}/MTL.json"}}}
-        assert panchromatic.level1_of(level2, lambda href: href) is None
+        assert panchromatic.level1_of(level2, lambda href: href, "MTL.json") is None
 
 
 def test_an_mtl_whose_reader_pays_is_not_asked_for() -> None:
@@ -167,14 +167,14 @@ def test_an_mtl_whose_reader_pays_is_not_asked_for() -> None:
         raise AssertionError(href)
 
     for assets in ({}, {"mtl.json": {"href": "s3://usgs-landsat/collection02/level-2/x_MTL.json"}}):
-        assert panchromatic.level1_of({**LEVEL2, "assets": assets}, sign) is None
+        assert panchromatic.level1_of({**LEVEL2, "assets": assets}, sign, "mtl.json") is None
 
 
 def test_an_mtl_is_signed_before_it_is_read() -> None:
     text = json.dumps({"LANDSAT_METADATA_FILE": {"LEVEL1_PROCESSING_RECORD": {"LANDSAT_PRODUCT_ID": LEVEL1}}})
     with served(text.encode()) as url:
         level2 = {**LEVEL2, "assets": {"mtl.json": {"href": "https://account.blob.core.windows.net/c/MTL.json"}}}
-        assert panchromatic.level1_of(level2, lambda href: f"{url}/?sig=x") == LEVEL1
+        assert panchromatic.level1_of(level2, lambda href: f"{url}/?sig=x", "mtl.json") == LEVEL1
 
 
 # ---- what is said
@@ -252,7 +252,7 @@ def test_pan_is_read_on_the_files_grid_though_the_item_claims_30_m(tmp_path: Pat
     found = load(
         [[told]], {"pan": "cubic"}, inner, lambda i, key: Asset(i.id, key, str(path), 0, rule), masks=False,
         where="test", stac_cfg={"landsat-c2l1": {"assets": {"*": {"data_type": "uint16", "nodata": 0}}}},
-        gdal={}, sign=lambda href: href, threads=1,
+        threads=1,
     )["pan"][0]  # fmt: skip
     rows = round((top - inner.affine.f) / 15)
     columns = round((inner.affine.c - left) / 15)

@@ -431,15 +431,20 @@ def test_earth_search_0_and_1_without_a_data_strip_are_told_apart_by_their_groun
     assert len(chosen.dropped) == (0 if both else 1)
 
 
+(ENDPOINT,) = SIMULATED.endpoints
 TWO_COLLECTIONS = profiles.Source(
-    dataclasses.replace(
-        SIMULATED.profile,
-        products=(
-            *SIMULATED.profile.products,
-            dataclasses.replace(SIMULATED.profile.products[1], collection="sentinel-2-l2a"),
+    (
+        dataclasses.replace(
+            ENDPOINT,
+            profile=dataclasses.replace(
+                ENDPOINT.profile,
+                products=(
+                    *ENDPOINT.profile.products,
+                    dataclasses.replace(ENDPOINT.profile.of("sentinel2")[0], collection="sentinel-2-l2a"),
+                ),
+            ),
         ),
-    ),
-    SIMULATED.url,
+    )
 )
 
 
