@@ -57,7 +57,7 @@ def evaluate_year(
         aoi: Area of interest as for fuse-year, or other sources: simulated, a folder of GeoTIFFs by date, a file .npz,
             a store whose inputs are read, flanders:DATA, india:DATA, kranj:DATA.
         year: Calendar year of an area. Default: the last complete year.
-        catalog: STAC catalogue of an area: planetary-computer (the default), earth-search, or PROFILE@URL.
+        catalog: Of an area: planetary-computer (the default) or another, as for fuse-year.
         store: Folder of an area's inputs. Default: NAME-YEAR beside the AOI file, the same as fuse-year takes.
         methods: Names of methods, sets of weights, or weights files. Default: all methods there are.
         against: The method every other one is held against besides the best. Default: the first.

@@ -92,7 +92,8 @@ def fuse_year(
     Args:
         aoi: Area of interest: a GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled name (hailar, dezhou).
         year: Calendar year of the series. Default: the last complete year.
-        catalog: STAC catalogue: planetary-computer (the default; anonymous, no pan), earth-search, or PROFILE@URL.
+        catalog: planetary-computer (the default; anonymous, no pan), earth-search, usgs, cdse, dea, deafrica, a profile
+            file, NAME@URL, NAME@items.json, or several joined by +.
         store: Folder or object-store URL of this run. Default: NAME-YEAR beside the AOI file.
         weights: auto (the default), marstfn-pan, marstfn-nopan, or one or two safetensors files.
         method: auto (the default) is network, MARSTFN, except in seasons in which a free method is ahead on this very

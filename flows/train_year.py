@@ -73,7 +73,8 @@ def train_year(
     Args:
         aoi: Area of interest: a GeoJSON file, an http(s) URL, inline GeoJSON, or a bundled name (hailar, dezhou).
         year: Calendar year to learn from. Default: the last complete year.
-        catalog: STAC catalogue: planetary-computer (the default; anonymous, no pan), earth-search, or PROFILE@URL.
+        catalog: planetary-computer (the default; anonymous, no pan), earth-search, usgs, cdse, dea, deafrica, a profile
+            file, NAME@URL, NAME@items.json, or several joined by +.
         store: Folder of the inputs. Default: NAME-YEAR beside the AOI file, the same as fuse-year takes.
         protocol: reduced, cross-sensor, or auto (the default): cross-sensor where it gives enough samples.
         preset: cpu (the default), paper (Cheng et al. 2024), or quick, which only shows that all is in place.

@@ -30,7 +30,11 @@ class Lessons:
     )
     catalog: Annotated[
         str | None,
-        Parameter(group=INPUT, help="planetary-computer (default), earth-search, or PROFILE@URL."),
+        Parameter(
+            group=INPUT,
+            help="planetary-computer (default), earth-search, usgs, cdse, dea, deafrica, a profile file, NAME@URL, "
+            "NAME@items.json, or several joined by +: each role comes from the first that serves it.",
+        ),
     ] = None
     store: Annotated[
         str | None,
