@@ -12,6 +12,7 @@ from pipeline import examination, job, logs
 from pipeline.errors import CubeError
 from pipeline.events import Event, Listener, Note
 from pipeline.examination import Examination, Examined
+from pipeline.page import Findings
 from pipeline.request import Request
 
 
@@ -53,17 +54,20 @@ def examine(
 
 
 def _stages(exam: Examination, hear: Listener, store: str | None, began: float, step: Step, title: str) -> Examined:
-    def contest() -> object:
+    def compared(asked: Examination) -> Findings:
+        return examination.gathered(asked, examination.contest(asked, hear, store=store))
+
+    def contest() -> Findings:
         if store is None or exam.protocol != "auto":
-            return examination.contest(exam, hear, store=store)
+            return compared(exam)
         try:
-            return examination.contest(exam, hear, store=store)
+            return compared(exam)
         except CubeError as error:
             hear(Note("warning", f"{error}; going on at reduced resolution, where Landsat at 30 m is the truth"))
-            return examination.contest(exam.model_copy(update={"protocol": "reduced"}), hear, store=store)
+            return compared(exam.model_copy(update={"protocol": "reduced"}))
 
-    outcomes = step("compare", contest)
+    findings = step("compare", contest)
     made: Examined = step(
-        "report", lambda: examination.report(exam, outcomes, hear, store=store, began=began, title=title)
+        "report", lambda: examination.report(exam, findings, hear, store=store, began=began, title=title)
     )
     return made
