@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from flows import work
@@ -45,10 +44,10 @@ def examine(
         work.write_down(event)
         listener(event)
 
-    with ExitStack() as stack:
-        if log_file is not None:
-            stack.enter_context(logs.to_file(log_file, run))
-            hear_and_write(Note("log", str(log_file)))
+    if log_file is None:
+        return _stages(exam, listener, None, began, step, "")
+    with logs.to_file(log_file, run):
+        hear_and_write(Note("log", str(log_file)))
         with work.endings():
             return _stages(exam, hear_and_write, None, began, step, "")
 

@@ -7,6 +7,7 @@ import itertools
 import operator
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,13 +119,15 @@ def is_area(source: str, base: Path) -> bool:
 def make(**given: object) -> Examination:
     """The evaluation that one set of parameters (None: not given) asks for.
 
-    Raises PlanError with one line for each that is wrong, also for an area among other sources, WeightsError for a
-    method that is none.
+    Raises PlanError with one line for each that is wrong, also for an area among other sources and for a source given
+    twice, WeightsError for a method that is none or a file that holds no weights.
     """
     values = {name: value for name, value in given.items() if value is not None}
+    base = Path(str(values.get("base", Path.cwd())))
     if "sources" in values:
-        base = Path(str(values.get("base", Path.cwd())))
         values["sources"] = tuple(_absolute(str(s), base) for s in values["sources"])  # type: ignore[attr-defined]
+    if "methods" in values:
+        values["methods"] = tuple(_file(str(m), base) for m in values["methods"])  # type: ignore[attr-defined]
     try:
         made = Examination.model_validate(values)
     except ValidationError as error:
@@ -134,8 +137,14 @@ def make(**given: object) -> Examination:
         raise PlanError(
             f"{mixed[0]} is an area of interest and is evaluated alone; give the other sources by themselves"
         )
+    twice = [s for s, count in Counter(made.sources).items() if count > 1]
+    if twice:
+        raise PlanError(f"{twice[0]} is given twice; give every source once")
     try:
         contestants.check(made.methods)
+        for name in made.methods:
+            if not contestants.named(name):
+                weight_files.load(name)
     except ValueError as error:
         raise WeightsError(f"{error}; nothing was started") from error
     labels = [contestants.label(name) for name in made.methods]
@@ -189,10 +198,16 @@ def _contest(
 
 
 def gathered(exam: Examination, outcomes: Iterable[tuple[Outcome, ...]]) -> Findings:
-    """What is left of the outcomes, case after case, once their images are gone."""
+    """What is left of the outcomes, case after case, once their images are gone. Raises PlanError where two cases have
+    the same group and name."""
     labels = tuple(contestants.label(name) for name in exam.methods)
     findings = Findings(chosen=_chosen(exam), draws=exam.draws)
     for made in outcomes:
+        if findings.holds(made[0].case):
+            raise PlanError(
+                f"two sources have a case {made[0].case.name} of the group {made[0].case.group}, which tables cannot "
+                "tell apart; rename one of the folders or files, or evaluate them by themselves"
+            )
         findings.add(made, labels)
         del made
     return findings
@@ -275,6 +290,12 @@ def _absolute(source: str, base: Path) -> str:
     if colon and name in cases.SETS:
         return f"{name}:{base / Path(data).expanduser()}"
     return str(base / Path(source).expanduser())
+
+
+def _file(method: str, base: Path) -> str:
+    """A method by its name, or the weights file as it lies in the folder the command was given in."""
+    path = base / Path(method).expanduser()
+    return method if contestants.named(method) or not path.is_file() else str(path)
 
 
 def _short(source: str) -> str:

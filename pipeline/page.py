@@ -119,7 +119,15 @@ class Findings:
         """By group and row: the case that is shown, and its pictures."""
         self.pixels: dict[str, Pixels] = {}
         """By group."""
-        self.cases = 0
+        self._cases: set[tuple[str, str]] = set()
+
+    @property
+    def cases(self) -> int:
+        return len(self._cases)
+
+    def holds(self, case: Case) -> bool:
+        """Whether a case of that group and name was added."""
+        return (case.group, case.name) in self._cases
 
     def add(self, made: Sequence[Outcome], methods: Iterable[str] = ()) -> None:
         """All outcomes of one case; ValueError as `Scoring.add`."""
@@ -132,7 +140,7 @@ class Findings:
             number = list(self.pictures).index(case.group) + 1
             name = f"{number:02d}-{_slug(case.group)}-{len(rows) + 1:02d}-{_slug(case.row)}"
             rows[case.row] = case.name, _of_case(case, made, name)
-        self.cases += 1
+        self._cases.add((case.group, case.name))
 
 
 def write(folder: str | Path, outcomes: Iterable[Outcome], about: About, *, draws: int = 2000) -> Path:

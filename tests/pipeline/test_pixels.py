@@ -86,5 +86,5 @@ def test_a_method_cannot_join_later_and_a_hidden_case_adds_nothing() -> None:
     dark = replace(first.case, view=replace(view, landsat=np.full_like(view.landsat, np.nan)))
     pixels.add([replace(first, case=dark)])
     np.testing.assert_array_equal(np.sort(pixels.truth), np.sort(before))
-    with pytest.raises(ValueError, match="methods of .* are not those of the cases before: good, late"):
+    with pytest.raises(ValueError, match=r"methods of .* are not those of the cases before: good, late"):
         pixels.add([Outcome(land(view.day, 5, "lands"), "late", first.image, 0)])
