@@ -38,21 +38,26 @@ def examine(
                 step("harmonise", lambda: job.harmonise(made, client, hear))
             # the cluster is gone: the machine is the methods'
             title = f"Comparison of fusion methods: {made.plan.name} {made.plan.year}"
-            return _stages(exam, hear, made.store.url, began, step, title)
+            return _stages(exam, hear, began, step, (made.store.url, title, request))
 
     def hear_and_write(event: Event) -> None:
         work.write_down(event)
         listener(event)
 
     if log_file is None:
-        return _stages(exam, listener, None, began, step, "")
+        return _stages(exam, listener, began, step)
     with logs.to_file(log_file, run):
         hear_and_write(Note("log", str(log_file)))
         with work.endings():
-            return _stages(exam, hear_and_write, None, began, step, "")
+            return _stages(exam, hear_and_write, began, step)
 
 
-def _stages(exam: Examination, hear: Listener, store: str | None, began: float, step: Step, title: str) -> Examined:
+def _stages(
+    exam: Examination, hear: Listener, began: float, step: Step, area: tuple[str, str, Request] | None = None
+) -> Examined:
+    """`area`: the store that an area was read into, the report's title, and as which it was read."""
+    store, title, request = area or (None, "", None)
+
     def compared(asked: Examination) -> Findings:
         return examination.gathered(asked, examination.contest(asked, hear, store=store))
 
@@ -67,6 +72,7 @@ def _stages(exam: Examination, hear: Listener, store: str | None, began: float, 
 
     findings = step("compare", contest)
     made: Examined = step(
-        "report", lambda: examination.report(exam, findings, hear, store=store, began=began, title=title)
+        "report",
+        lambda: examination.report(exam, findings, hear, store=store, began=began, title=title, request=request),
     )
     return made

@@ -221,8 +221,10 @@ def report(
     store: str | None = None,
     began: float | None = None,
     title: str = "",
+    request: Request | None = None,
 ) -> Examined:
-    """Write the tables, the figures and the page. `began`: time.monotonic() at the start.
+    """Write the tables, the figures and the page. `began`: time.monotonic() at the start; `request`: as which an area
+    was read.
 
     Raises StoreError where the folder cannot be written.
     """
@@ -230,7 +232,7 @@ def report(
     scores = findings.scoring.scores()
     about = About(
         title=title or "Comparison of fusion methods: " + ", ".join(_short(s) for s in exam.sources),
-        command=command(exam),
+        command=command(exam, request),
         methods=descriptions(exam.methods),
         versions={name: importlib.metadata.version(name) for name in ("marstfn", "torch", "numpy", "scipy", "numba")},
         hashes=_hashes(exam.methods),
@@ -250,9 +252,12 @@ def _chosen(exam: Examination) -> str:
     return exam.against or contestants.label(exam.methods[0])
 
 
-def command(exam: Examination) -> str:
-    """The line that does the same again."""
+def command(exam: Examination, request: Request | None = None) -> str:
+    """The line that does the same again, with the year and the catalogue of an area."""
     parts = ["marstfn", "evaluate", *exam.sources]
+    if request is not None:
+        parts += ["--year", str(request.year), "--catalog", request.catalog]
+        parts += [w for name in ("start", "end") if (day := getattr(request, name)) for w in (f"--{name}", str(day))]
     plain = Examination(sources=exam.sources, base=exam.base)
     if exam.methods != plain.methods:
         parts += ["--methods", ",".join(exam.methods)]
