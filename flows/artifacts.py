@@ -108,7 +108,7 @@ class _Bar:
             self.show(self._text)
 
     def move(self, event: StageMoved) -> None:
-        self.done = event.done
+        self.done, self.total = event.done, event.total
         if time.monotonic() - self.shown >= PAUSE or self.done == self.total:
             self.show(f"{self._text}, {event.text}")
 

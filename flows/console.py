@@ -100,7 +100,7 @@ class Display:
             self.say(f"{event.stage}: {event.skipped} of {event.total} {event.unit} are done already")
 
     def _move(self, event: StageMoved) -> None:
-        self._progress.update(self._bars[event.stage], completed=event.done, text=event.text)
+        self._progress.update(self._bars[event.stage], completed=event.done, total=event.total, text=event.text)
         count = self._stages[event.stage]
         if not self.console.is_terminal and (time.monotonic() - count.told >= PAUSE or event.done == event.total):
             count.told = time.monotonic()

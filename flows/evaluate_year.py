@@ -35,6 +35,7 @@ def evaluate_year(
     windows: Annotated[int | None, Field(ge=1, le=400)] = None,
     side: Annotated[int | None, Field(ge=36, le=3960, multiple_of=18)] = None,
     share: Annotated[float | None, Field(gt=0, le=1)] = None,
+    printed: Literal["hailar", "dezhou"] | None = None,
     seed: Annotated[int | None, Field(ge=0)] = None,
     draws: Annotated[int | None, Field(ge=100, le=20_000)] = None,
     out: Annotated[str | None, Field(min_length=1)] = None,
@@ -65,6 +66,7 @@ def evaluate_year(
         windows: Windows drawn from an area and a year. Default: 4.
         side: Longest side of a case in its fine pixels, a multiple of 18. Default: 216, of folders 990.
         share: Of a folder's dates, the last share. Default: 1, all of them.
+        printed: hailar or dezhou: the paper's tables for it stand beside. Default: by the name of a folder.
         seed: Of the draw of windows. Default: 0.
         draws: Of the bootstrap. Default: 2000.
         out: Folder of the report. Default: evaluation, in the store of an area, else in the caller's folder.
@@ -98,6 +100,7 @@ def evaluate_year(
             windows=windows,
             side=side,
             share=share,
+            printed=printed,
             seed=seed,
             draws=draws,
             out=out,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from flows import work
@@ -12,6 +11,7 @@ from pipeline import examination, job, logs
 from pipeline.errors import CubeError
 from pipeline.events import Event, Listener, Note
 from pipeline.examination import Examination, Examined
+from pipeline.page import Findings
 from pipeline.request import Request
 
 
@@ -38,32 +38,41 @@ def examine(
                 step("harmonise", lambda: job.harmonise(made, client, hear))
             # the cluster is gone: the machine is the methods'
             title = f"Comparison of fusion methods: {made.plan.name} {made.plan.year}"
-            return _stages(exam, hear, made.store.url, began, step, title)
+            return _stages(exam, hear, began, step, (made.store.url, title, request))
 
     def hear_and_write(event: Event) -> None:
         work.write_down(event)
         listener(event)
 
-    with ExitStack() as stack:
-        if log_file is not None:
-            stack.enter_context(logs.to_file(log_file, run))
-            hear_and_write(Note("log", str(log_file)))
+    if log_file is None:
+        return _stages(exam, listener, began, step)
+    with logs.to_file(log_file, run):
+        hear_and_write(Note("log", str(log_file)))
         with work.endings():
-            return _stages(exam, hear_and_write, None, began, step, "")
+            return _stages(exam, hear_and_write, began, step)
 
 
-def _stages(exam: Examination, hear: Listener, store: str | None, began: float, step: Step, title: str) -> Examined:
-    def contest() -> object:
+def _stages(
+    exam: Examination, hear: Listener, began: float, step: Step, area: tuple[str, str, Request] | None = None
+) -> Examined:
+    """`area`: the store that an area was read into, the report's title, and as which it was read."""
+    store, title, request = area or (None, "", None)
+
+    def compared(asked: Examination) -> Findings:
+        return examination.gathered(asked, examination.contest(asked, hear, store=store))
+
+    def contest() -> Findings:
         if store is None or exam.protocol != "auto":
-            return examination.contest(exam, hear, store=store)
+            return compared(exam)
         try:
-            return examination.contest(exam, hear, store=store)
+            return compared(exam)
         except CubeError as error:
             hear(Note("warning", f"{error}; going on at reduced resolution, where Landsat at 30 m is the truth"))
-            return examination.contest(exam.model_copy(update={"protocol": "reduced"}), hear, store=store)
+            return compared(exam.model_copy(update={"protocol": "reduced"}))
 
-    outcomes = step("compare", contest)
+    findings = step("compare", contest)
     made: Examined = step(
-        "report", lambda: examination.report(exam, outcomes, hear, store=store, began=began, title=title)
+        "report",
+        lambda: examination.report(exam, findings, hear, store=store, began=began, title=title, request=request),
     )
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,13 +14,17 @@ from marstfn.bands import BANDS
 from marstfn.baselines.degrade import Array
 from marstfn.scenes import Scene
 
+PLACE = re.compile(r", r\d+c\d+")
+"""In the name of a case: which part of its date's scene it is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One date to be predicted: what methods see (`view`), and what they are held against (`view.truth`).
+    """One date to be predicted, or a part of its scene: what methods see (`view`), and what they are held against
+    (`view.truth`).
 
-    `group` names the table it stands in, `name` its row; `data` says whose data they are. `coarse_then` (6,H/3,W/3)
-    is a real coarse image of the reference's own date, where there is one.
+    `group` names the table it stands in; `data` says whose data they are. `coarse_then` (6,H/3,W/3) is a real coarse
+    image of the reference's own date, where there is one.
     """
 
     name: str
@@ -30,9 +35,28 @@ class Case:
     coarse_then: Array | None = None
 
     @property
+    def row(self) -> str:
+        """The row of the table it stands in: its name without the place, so that the parts of a scene share one."""
+        return PLACE.sub("", self.name)
+
+    @property
     def scored(self) -> NDArray[np.bool_]:
         """(H,W) the pixels every method is scored on: Landsat clear and the truth known."""
         return np.asarray(self.view.seen & np.isfinite(self.view.truth).all(0))
+
+
+class Counted(Iterator[Case]):
+    """Cases made as they are asked for, of which `operator.length_hint` says beforehand how many there are at most."""
+
+    def __init__(self, most: int, cases: Iterable[Case]) -> None:
+        self._left, self._cases = most, iter(cases)
+
+    def __next__(self) -> Case:
+        self._left -= 1
+        return next(self._cases)
+
+    def __length_hint__(self) -> int:
+        return max(self._left, 0)
 
 
 Whole = Callable[[Case], Array]

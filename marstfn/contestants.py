@@ -71,7 +71,7 @@ def check(names: Iterable[str]) -> None:
     """Raise ValueError for a name that is no method and no weights file, and for two that go by one label."""
     seen: set[str] = set()
     for name in names:
-        if not (name in METHODS or name in (STARFM, NETWORK) or name in SETS or Path(name).is_file()):
+        if not (named(name) or Path(name).is_file()):
             known = ", ".join(dict.fromkeys((*DEFAULT, *SETS)))
             raise ValueError(f"{name!r} is no method and no weights file; known methods: {known}")
         if label(name) in seen:
@@ -83,7 +83,12 @@ def check(names: Iterable[str]) -> None:
 
 def label(name: str) -> str:
     """What a method goes by in tables."""
-    return name if name in METHODS or name in (STARFM, NETWORK) or name in SETS else Path(name).stem
+    return name if named(name) else Path(name).stem
+
+
+def named(name: str) -> bool:
+    """Whether it is the name of a method or of weights in the package; else it is a file's."""
+    return name in METHODS or name in (STARFM, NETWORK) or name in SETS
 
 
 def _network(name: str, device: str, threads: int) -> methods.Method:

@@ -123,10 +123,12 @@ class Ground:
         return np.asarray(metrics.fill_empty(finite, self.empty), np.float64)
 
     def sums(self, image: Array) -> dict[str, Doubles]:
-        """By part (blocks, 3 + 5 bands): sums over the scored pixels of each block that has one; see `scores`."""
+        """By part (rows of blocks, columns of blocks, 3 + 5 bands): sums over the scored pixels of each block, 0 where
+        it has none; see `scores`."""
         scored = self.parts[ALL]
+        rows, cols = (-(-n // self.side) for n in scored.shape)
         if not scored.any():
-            return {part: np.zeros((0, 3 + 5 * len(self.truth))) for part in self.parts}
+            return {part: np.zeros((rows, cols, 3 + 5 * len(self.truth))) for part in self.parts}
         whole = self.filled(image)
         local = metrics.ssim_map(whole, self.truth, scored)[:, scored]
         apart = np.abs(degrade(whole.astype(np.float32)) - self.case.view.landsat)
@@ -139,39 +141,52 @@ class Ground:
         layers = (*plain, *(made - truth) ** 2, *local, *cells, *centred, *centred**2)
         # no pixel is both changed and unchanged; one without a reference is neither
         kind = np.where(self.parts[CHANGED], 1, np.where(self.parts[UNCHANGED], 2, 0))
-        size = int(self.labels.max()) + 1
+        size = rows * cols
         label = (kind * size + self.labels)[scored]
-        by_kind = np.stack([np.bincount(label, layer, 3 * size) for layer in layers], 1).reshape(3, size, -1)
-        tables = {ALL: by_kind.sum(0), CHANGED: by_kind[1], UNCHANGED: by_kind[2]}
-        return {part: table[table[:, 0] > 0] for part, table in tables.items()}
+        by_kind = np.stack([np.bincount(label, layer, 3 * size) for layer in layers], 1).reshape(3, rows, cols, -1)
+        return {ALL: by_kind.sum(0), CHANGED: by_kind[1], UNCHANGED: by_kind[2]}
 
-    def scores(self, sums: Doubles) -> Doubles:
-        """(measures, k, 1 + bands) of (k, columns) sums: all bands together first, then each; NaN where undefined."""
-        bands = len(self.truth)
-        count = np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
-        mean = sums / count
-        square, local, apart, level, spread = (mean[:, 3 + k * bands : 3 + (k + 1) * bands] for k in range(5))
-        rmse = np.sqrt(_with_mean(square))
-        peak = np.concatenate([[self.peak.max()], self.peak])
-        variance = spread - level**2
-        truth = self.centre + level
-        with np.errstate(divide="ignore", invalid="ignore"):
-            decibel = -20 * np.log10(np.maximum(rmse, EXACT))
-            top = 20 * np.log10(np.where(peak > 0, peak, np.nan))
-            r2 = 1 - square / np.where(variance > FLAT**2, variance, np.nan)
-            ergas = 100 / RATIO * np.sqrt((square / np.where(np.abs(truth) > FLAT, truth, np.nan) ** 2).mean(1))
-        values = {
-            "psnr": decibel,
-            "psnr_truth": decibel + top,
-            "ssim": _with_mean(local),
-            "rmse": rmse,
-            "r2": _with_mean(r2),
-            "sam": _alone(mean[:, 1], bands),
-            "ergas": _alone(ergas, bands),
-            "coherence": _with_mean(apart),
-            "ndvi": _alone(np.sqrt(mean[:, 2]), bands),
-        }
-        return np.stack([values[key] for key in MEASURES])
+
+def scores(sums: Doubles, centre: Doubles, peak: Doubles) -> Doubles:
+    """(measures, k, 1 + bands) of (k, columns) sums: all bands together first, then each; NaN where undefined.
+
+    `centre` (bands) is what the sums of the truth are relative to, `peak` (bands) the highest value of the truth.
+    """
+    bands = len(centre)
+    count = np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
+    mean = sums / count
+    square, local, apart, level, spread = (mean[:, 3 + k * bands : 3 + (k + 1) * bands] for k in range(5))
+    rmse = np.sqrt(_with_mean(square))
+    highest = np.concatenate([[peak.max()], peak])
+    variance = spread - level**2
+    truth = centre + level
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decibel = -20 * np.log10(np.maximum(rmse, EXACT))
+        top = 20 * np.log10(np.where(highest > 0, highest, np.nan))
+        r2 = 1 - square / np.where(variance > FLAT**2, variance, np.nan)
+        ergas = 100 / RATIO * np.sqrt((square / np.where(np.abs(truth) > FLAT, truth, np.nan) ** 2).mean(1))
+    values = {
+        "psnr": decibel,
+        "psnr_truth": decibel + top,
+        "ssim": _with_mean(local),
+        "rmse": rmse,
+        "r2": _with_mean(r2),
+        "sam": _alone(mean[:, 1], bands),
+        "ergas": _alone(ergas, bands),
+        "coherence": _with_mean(apart),
+        "ndvi": _alone(np.sqrt(mean[:, 2]), bands),
+    }
+    return np.stack([values[key] for key in MEASURES])
+
+
+def moved(sums: Doubles, by: Doubles) -> Doubles:
+    """(..., columns) the sums as they are for a `centre` that lies `by` (bands) lower."""
+    bands, count = len(by), sums[..., :1]
+    out = sums.copy()
+    level, spread = (slice(3 + k * bands, 3 + (k + 1) * bands) for k in (3, 4))
+    out[..., level] = sums[..., level] + count * by
+    out[..., spread] = sums[..., spread] + 2 * by * sums[..., level] + count * by**2
+    return out
 
 
 def ndvi(red: Floats, nir: Floats) -> Floats:
@@ -198,4 +213,16 @@ def _alone(values: Doubles, bands: int) -> Doubles:
     return np.concatenate([values[:, None], np.full((len(values), bands), np.nan)], 1)
 
 
-__all__ = ["ALL", "CHANGED", "MEASURES", "PARTS", "UNCHANGED", "Ground", "Measure", "block_side", "ndvi"]
+__all__ = [
+    "ALL",
+    "CHANGED",
+    "MEASURES",
+    "PARTS",
+    "UNCHANGED",
+    "Ground",
+    "Measure",
+    "block_side",
+    "moved",
+    "ndvi",
+    "scores",
+]

@@ -1,14 +1,15 @@
 """Outcomes to records: every method's scores on one set of pixels, and which differences between methods are real.
 
 The pixels of a date are fixed by its truth and inputs; one that a method left empty is scored as bicubic Landsat, and a
-method that failed is scored as bicubic Landsat throughout. Intervals come from a paired block bootstrap: dates of a
-group are drawn first, blocks of at least 180 m within them, as in `marstfn.tally`; an average is that of its dates.
+method that failed is scored as bicubic Landsat throughout. The parts into which a date's scene was cut are scored
+together. Intervals come from a paired block bootstrap: dates of a group are drawn first, blocks of at least 180 m
+within them, as in `marstfn.tally`; an average is that of its dates.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -17,14 +18,15 @@ import numpy as np
 
 from marstfn.bands import BANDS
 from marstfn.comparison import Case, Outcome
-from marstfn.measures import ALL, MEASURES, Doubles, Ground
+from marstfn.measures import ALL, MEASURES, Doubles
+from marstfn.measures import scores as scores_of
 from marstfn.metrics import Interval
+from marstfn.rows import NOT_RUN, Growing, Row
 
 AVERAGE = "average"
 """In place of a date: the mean over the dates of the group."""
 POOLED = "all bands"
 """In place of a band: all six together."""
-NOT_RUN = "not run on this date"
 
 Verdict = Literal["better", "worse", "tie", ""]
 Standing = Literal["best", "tied", "behind", ""]
@@ -88,16 +90,16 @@ class Scores:
 
     records: tuple[Record, ...]
     differences: tuple[Difference, ...]
-    cases: tuple[Case, ...]
+    rows: tuple[Row, ...]
     chosen: str | None
     draws: int
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(c.group for c in self.cases))
+        return tuple(dict.fromkeys(r.group for r in self.rows))
 
-    def cases_of(self, group: str) -> tuple[Case, ...]:
-        return tuple(c for c in self.cases if c.group == group)
+    def rows_of(self, group: str) -> tuple[Row, ...]:
+        return tuple(r for r in self.rows if r.group == group)
 
     def methods(self, group: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(r.method for r in self.records if r.group == group))
@@ -154,61 +156,97 @@ class Scores:
         return {(_cell(d), d.method): d for d in self.differences if d.against == "chosen"}
 
 
+class Scoring:
+    """Scores of cases that come in one by one: of every image only sums are kept, so that it may go."""
+
+    def __init__(self, *, chosen: str | None = None, draws: int = 2000, seed: int = 0) -> None:
+        self.chosen, self.draws, self.seed = chosen, draws, seed
+        self._groups: dict[str, dict[str, Growing]] = {}
+
+    def add(self, made: Sequence[Outcome], methods: Iterable[str] = ()) -> None:
+        """All outcomes of one case. `methods` take part in its group: one without an outcome has failed there.
+
+        Raises ValueError on an empty list, a case or a method that comes twice, or a wrong shape.
+        """
+        if not made:
+            raise ValueError("there is no outcome to score")
+        case = made[0].case
+        rows = self._groups.setdefault(case.group, {})
+        rows.setdefault(case.row, Growing(case.group, case.row)).add(case, made, methods)
+
+    def scores(self) -> Scores:
+        """Records of every row, averages of every group, and paired differences of every method to the best one and,
+        where it took part, to the chosen one. Raises ValueError where no outcome or, to some case of a group, not every
+        one of its methods was added."""
+        if not self._groups:
+            raise ValueError("there is no outcome to score")
+        records: list[Record] = []
+        differences: list[Difference] = []
+        for number, (group, rows) in enumerate(self._groups.items()):
+            methods = tuple(dict.fromkeys(name for grown in rows.values() for name in grown.methods))
+            sampled = [
+                _sample(grown, methods, np.random.default_rng((self.seed, number, k)), self.draws)
+                for k, grown in enumerate(rows.values())
+            ]
+            records += [r for s in sampled for r in s.records]
+            records += _averages(group, [s.records for s in sampled])
+            mean = _mean_sample([s.values for s in sampled], np.random.default_rng((self.seed, number)), self.draws)
+            for case, values in ((AVERAGE, mean), *zip(rows, (s.values for s in sampled), strict=True)):
+                differences += _differences((group, case), values, self.chosen)
+        found = tuple(grown.row for rows in self._groups.values() for grown in rows.values())
+        return Scores(tuple(records), tuple(differences), found, self.chosen, self.draws)
+
+
 def score(outcomes: Iterable[Outcome], *, chosen: str | None = None, draws: int = 2000, seed: int = 0) -> Scores:
-    """Records of every outcome, averages of every group, and paired differences of every method to the best one and,
-    where it took part, to `chosen`. Raises ValueError on an empty list, a method twice on a date, or a wrong shape."""
-    table = _by_group(outcomes)
-    records: list[Record] = []
-    differences: list[Difference] = []
-    for number, (group, rows) in enumerate(table.items()):
-        methods = tuple(dict.fromkeys(name for _, made in rows.values() for name in made))
-        sampled = [
-            _sample(case, made, methods, np.random.default_rng((seed, number, k)), draws)
-            for k, (case, made) in enumerate(rows.values())
-        ]
-        records += [r for s in sampled for r in s.records]
-        records += _averages(group, [s.records for s in sampled])
-        mean = _mean_sample([s.values for s in sampled], np.random.default_rng((seed, number)), draws)
-        for case, values in ((AVERAGE, mean), *zip(rows, (s.values for s in sampled), strict=True)):
-            differences += _differences((group, case), values, chosen)
-    cases = tuple(case for rows in table.values() for case, _ in rows.values())
-    return Scores(tuple(records), tuple(differences), cases, chosen, draws)
+    """What `Scoring` makes of outcomes that are all at hand, in any order. Raises ValueError as it does."""
+    scoring = Scoring(chosen=chosen, draws=draws, seed=seed)
+    for made, methods in by_case(outcomes):
+        scoring.add(made, methods)
+    return scoring.scores()
+
+
+def by_case(outcomes: Iterable[Outcome]) -> Iterator[tuple[list[Outcome], tuple[str, ...]]]:
+    """Outcomes case by case, each time with all methods of its group."""
+    cases: dict[Case, list[Outcome]] = {}
+    methods: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        cases.setdefault(outcome.case, []).append(outcome)
+        methods.setdefault(outcome.case.group, {})[outcome.method] = None
+    for case, made in cases.items():
+        yield made, tuple(methods[case.group])
 
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """Of one date: its records, and by part and method the scores (measures, 1 + draws, 1 + bands), drawn ones last."""
+    """Of one row: its records, and by part and method the scores (measures, 1 + draws, 1 + bands), drawn ones last."""
 
     records: list[Record]
     values: dict[str, dict[str, Doubles]]
 
 
-def _sample(
-    case: Case, made: Mapping[str, Outcome], methods: tuple[str, ...], rng: np.random.Generator, draws: int
-) -> _Sample:
-    ground = Ground.of(case)
-    pixels = {part: int(mask.sum()) for part, mask in ground.parts.items()}
+def _sample(grown: Growing, methods: tuple[str, ...], rng: np.random.Generator, draws: int) -> _Sample:
+    row, pixels, centre, peak = grown.row, grown.pixels, grown.centre, grown.peak
     times: dict[str, Doubles] = {}
     records: list[Record] = []
-    values: dict[str, dict[str, Doubles]] = {part: {} for part in ground.parts}
+    values: dict[str, dict[str, Doubles]] = {part: {} for part in pixels}
     for method in methods:
-        nothing = np.full(case.view.truth.shape, np.nan, np.float32)
-        outcome = made.get(method) or Outcome(case, method, nothing, math.nan, NOT_RUN)
-        known = np.asarray(np.isfinite(outcome.image).all(0))
-        for part, sums in ground.sums(outcome.image).items():
+        if any(method not in piece.methods for piece in grown.pieces):
+            raise ValueError(f"{method} was not among the methods when {row.name} of {row.group} was added")
+        kept = grown.pooled(method)
+        for part, sums in kept.sums.items():
             if part not in times:
                 count = max(len(sums), 1)
                 drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
                 times[part] = drawn[:, : len(sums)].astype(np.float64)
-            found = ground.scores(np.vstack([sums.sum(0), times[part] @ sums]))
+            found = scores_of(np.vstack([sums.sum(0), times[part] @ sums]), centre, peak)
             # bands of a part have records, but no contest: the tables do not show them
             values[part][method] = found if part == ALL else found[..., :1]
-            share = float(known[ground.parts[part]].mean()) if pixels[part] else math.nan
+            share = kept.filled[part] / pixels[part] if pixels[part] else math.nan
             for b, band in enumerate((POOLED, *BANDS)):
-                place = (case.group, case.name, method, part, band)
+                place = (row.group, row.name, method, part, band)
                 scores = dict(zip(MEASURES, (float(v) for v in found[:, 0, b]), strict=True))
-                scores |= {"coverage": share, "seconds": outcome.seconds}
-                records.append(_record(place, pixels[part], scores, case.simulated, case.data, outcome.reason))
+                scores |= {"coverage": share, "seconds": kept.seconds}
+                records.append(_record(place, pixels[part], scores, row.simulated, row.data, kept.reason))
     return _Sample(records, values)
 
 
@@ -309,21 +347,6 @@ def verdict(measure: str, interval: Interval) -> Verdict:
     return "better" if (interval.high < 0) == MEASURES[measure].less_is_better else "worse"
 
 
-def _by_group(outcomes: Iterable[Outcome]) -> dict[str, dict[str, tuple[Case, dict[str, Outcome]]]]:
-    table: dict[str, dict[str, tuple[Case, dict[str, Outcome]]]] = {}
-    for outcome in outcomes:
-        case = outcome.case
-        first, made = table.setdefault(case.group, {}).setdefault(case.name, (case, {}))
-        if first is not case:
-            raise ValueError(f"two dates of group {case.group!r} are named {case.name!r}; give each its own name")
-        if outcome.method in made:
-            raise ValueError(f"{outcome.method} has two outcomes for {case.name!r} of group {case.group!r}")
-        made[outcome.method] = outcome
-    if not table:
-        raise ValueError("there is no outcome to score")
-    return table
-
-
 def _ends(drawn: Doubles) -> Doubles:
     """(2, n) the 2.5 and 97.5 % quantiles of (n, draws); draws in which a score is undefined do not count."""
     ends = [0.025, 0.975]
@@ -348,4 +371,15 @@ def _mean(stack: Doubles) -> Doubles:
     return np.where(count > 0, np.where(known, stack, 0).sum(0) / np.maximum(count, 1), np.nan)
 
 
-__all__ = ["AVERAGE", "POOLED", "Difference", "Record", "Scores", "score", "verdict"]
+__all__ = [
+    "AVERAGE",
+    "NOT_RUN",
+    "POOLED",
+    "Difference",
+    "Record",
+    "Scores",
+    "Scoring",
+    "by_case",
+    "score",
+    "verdict",
+]

@@ -8,10 +8,11 @@ that what tells two methods apart is what the situation is named after.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from marstfn.comparison import Case
+from marstfn.comparison import Case, Counted
 from marstfn.reduced import STEP
 from marstfn.scenes import scene
 from marstfn.simulate import Acquisition, Simulation, Style
@@ -95,15 +96,22 @@ def clear(acq: Acquisition, shift: tuple[float, float] = (0.0, 0.0)) -> Acquisit
 
 
 def cases(side: int = SIDE) -> list[Case]:
-    """The four situations over scenes of `side` 10 m pixels, the same at every call; truth is the simulator's own.
+    """The four situations of `each`, all in memory."""
+    return list(each(side))
+
+
+def each(side: int = SIDE) -> Iterator[Case]:
+    """The four situations over scenes of `side` 10 m pixels, the same at every call, made as they are asked for; truth
+    is the simulator's own.
 
     Raises ValueError where `side` is no positive multiple of 18.
     """
     if side < STEP or side % STEP:
         raise ValueError(f"scenes of {side} px are no multiples of {STEP} px; choose e.g. {SIDE}")
-    found = []
-    for situation in SITUATIONS:
-        landsat, *references = situation.passes()
-        view = scene(situation.simulation, landsat, references, X0, Y0, (side, side))
-        found.append(Case(situation.name, GROUP, view, "simulated by marstfn.simulate", True))
-    return found
+    return Counted(len(SITUATIONS), (_case(situation, side) for situation in SITUATIONS))
+
+
+def _case(situation: Situation, side: int) -> Case:
+    landsat, *references = situation.passes()
+    view = scene(situation.simulation, landsat, references, X0, Y0, (side, side))
+    return Case(situation.name, GROUP, view, "simulated by marstfn.simulate", True)

@@ -42,14 +42,14 @@ def cases(
 def each(
     source: str, *, side: int = situations.SIDE, rules: Rules | None = None, draw: Draw | None = None
 ) -> Iterator[Case]:
-    """The cases of a source, read as they are asked for. `side` is that of simulated scenes in 10 m pixels, `rules` are
-    for a folder, `draw` is for a store.
+    """The cases of a source, read as they are asked for; `operator.length_hint` says how many there are at most. `side`
+    is that of simulated scenes in 10 m pixels, `rules` are for a folder, `draw` is for a store.
 
     Raises AssetError where the source cannot be read or is none, saying what can be given; StoreError, CubeError and
     PlanError where it is a store that gives no case; ValueError for a `side` that does not nest.
     """
     if source == SIMULATED:
-        return iter(situations.cases(side))
+        return situations.each(side)
     name, colon, data = source.partition(":")
     if colon and name in SETS:
         return iter(_of_set(name, Path(data).expanduser()))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+import operator
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marstfn import contestants, situations
 from marstfn import weights as weight_files
-from marstfn.comparison import Case, Outcome, compare
+from marstfn.comparison import Case, Outcome, Whole, compare
 from marstfn.contestants import SETS
 from marstfn.methods import NETWORK
-from marstfn.scoring import score
 from pipeline import aoi as areas
-from pipeline import cases, page, scoretables, settings
+from pipeline import beside, cases, page, scoretables, settings
 from pipeline import request as requests
 from pipeline.errors import PlanError, WeightsError
 from pipeline.events import Listener, Note, StageDone, StageMoved, StageStarted, silent
 from pipeline.folder import Rules
-from pipeline.page import About
+from pipeline.page import About, Findings
 from pipeline.request import Request
 from pipeline.yearly import Draw
 
@@ -56,6 +58,8 @@ class Examination(BaseModel):
     """Longest side of a case in its fine pixels."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of a folder: the last share of its dates."""
+    printed: Literal["hailar", "dezhou"] | None = None
+    """The data set whose tables in the paper stand beside; None: the one that the name of a folder speaks of."""
     draws: Annotated[int, Field(ge=100, le=20_000)] = 2000
     """Of the bootstrap."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -115,13 +119,15 @@ def is_area(source: str, base: Path) -> bool:
 def make(**given: object) -> Examination:
     """The evaluation that one set of parameters (None: not given) asks for.
 
-    Raises PlanError with one line for each that is wrong, also for an area among other sources, WeightsError for a
-    method that is none.
+    Raises PlanError with one line for each that is wrong, also for an area among other sources and for a source given
+    twice, WeightsError for a method that is none or a file that holds no weights.
     """
     values = {name: value for name, value in given.items() if value is not None}
+    base = Path(str(values.get("base", Path.cwd())))
     if "sources" in values:
-        base = Path(str(values.get("base", Path.cwd())))
         values["sources"] = tuple(_absolute(str(s), base) for s in values["sources"])  # type: ignore[attr-defined]
+    if "methods" in values:
+        values["methods"] = tuple(_file(str(m), base) for m in values["methods"])  # type: ignore[attr-defined]
     try:
         made = Examination.model_validate(values)
     except ValidationError as error:
@@ -131,8 +137,14 @@ def make(**given: object) -> Examination:
         raise PlanError(
             f"{mixed[0]} is an area of interest and is evaluated alone; give the other sources by themselves"
         )
+    twice = [s for s, count in Counter(made.sources).items() if count > 1]
+    if twice:
+        raise PlanError(f"{twice[0]} is given twice; give every source once")
     try:
         contestants.check(made.methods)
+        for name in made.methods:
+            if not contestants.named(name):
+                weight_files.load(name)
     except ValueError as error:
         raise WeightsError(f"{error}; nothing was started") from error
     labels = [contestants.label(name) for name in made.methods]
@@ -146,68 +158,110 @@ def request(exam: Examination, **given: Any) -> Request:
     return requests.make(aoi=exam.area, method="additive", base=exam.base, **given)
 
 
-def contest(exam: Examination, listener: Listener = silent, *, store: str | None = None) -> tuple[Outcome, ...]:
-    """Every method on every case of the sources, or of the `store` that an area was read into.
+def contest(
+    exam: Examination, listener: Listener = silent, *, store: str | None = None
+) -> Iterator[tuple[Outcome, ...]]:
+    """Every method on every case of the sources, or of the `store` that an area was read into: the outcomes of one case
+    after another, each case read when it is its turn.
 
-    Raises AssetError, StoreError, CubeError or PlanError where a source gives no case.
+    Raises AssetError, StoreError, CubeError or PlanError where a source gives no case; some do at the first case only.
     """
     began = time.monotonic()
-    found: list[Case] = []
-    for source in exam.sources if store is None else (store,):
-        found += cases.each(source, side=exam.side or situations.SIDE, rules=exam.rules, draw=exam.draw)
-    total = len(found)
-    listener(StageStarted("compare", total, unit="cases"))
+    sources = exam.sources if store is None else (store,)
+    found = [cases.each(s, side=exam.side or situations.SIDE, rules=exam.rules, draw=exam.draw) for s in sources]
     methods = contestants.contestants(exam.methods, device=exam.torch_device, threads=exam.threads)
-    outcomes: list[Outcome] = []
-    for number, case in enumerate(found, 1):
-        outcomes += compare([case], methods)
-        slowest = max(outcomes[-len(methods) :], key=lambda o: o.seconds)
+    return _contest(found, methods, listener, began)
+
+
+def _contest(
+    found: Sequence[Iterator[Case]], methods: Mapping[str, Whole], listener: Listener, began: float
+) -> Iterator[tuple[Outcome, ...]]:
+    most = sum(operator.length_hint(source) for source in found)
+    stream = itertools.chain.from_iterable(found)
+    # a source without a case says so before the stage begins
+    case = next(stream, None)
+    listener(StageStarted("compare", most, unit="cases"))
+    number, text = 0, ""
+    while case is not None:
+        made = tuple(compare([case], methods))
+        number, most = number + 1, max(most, number + 1)
+        slowest = max(made, key=lambda o: o.seconds)
         text = f"{case.group}, {case.name}: slowest {slowest.method}, {slowest.seconds:.1f} s"
-        listener(StageMoved("compare", number, total, text))
-    listener(StageDone("compare", time.monotonic() - began, total, 0))
-    return tuple(outcomes)
+        yield made
+        # images of this case must not wait in memory for those of the next
+        del case, made, slowest
+        listener(StageMoved("compare", number, most, text))
+        case = next(stream, None)
+    if number < most:
+        listener(StageMoved("compare", number, number, text))
+    listener(StageDone("compare", time.monotonic() - began, number, 0))
+
+
+def gathered(exam: Examination, outcomes: Iterable[tuple[Outcome, ...]]) -> Findings:
+    """What is left of the outcomes, case after case, once their images are gone. Raises PlanError where two cases have
+    the same group and name."""
+    labels = tuple(contestants.label(name) for name in exam.methods)
+    findings = Findings(chosen=_chosen(exam), draws=exam.draws)
+    for made in outcomes:
+        if findings.holds(made[0].case):
+            raise PlanError(
+                f"two sources have a case {made[0].case.name} of the group {made[0].case.group}, which tables cannot "
+                "tell apart; rename one of the folders or files, or evaluate them by themselves"
+            )
+        findings.add(made, labels)
+        del made
+    return findings
 
 
 def report(
     exam: Examination,
-    outcomes: Sequence[Outcome],
+    findings: Findings,
     listener: Listener = silent,
     *,
     store: str | None = None,
     began: float | None = None,
     title: str = "",
+    request: Request | None = None,
 ) -> Examined:
-    """Write the tables, the figures and the page. `began`: time.monotonic() at the start.
+    """Write the tables, the figures and the page. `began`: time.monotonic() at the start; `request`: as which an area
+    was read.
 
     Raises StoreError where the folder cannot be written.
     """
     folder = _folder(exam, store)
+    scores = findings.scoring.scores()
     about = About(
         title=title or "Comparison of fusion methods: " + ", ".join(_short(s) for s in exam.sources),
-        command=command(exam),
+        command=command(exam, request),
         methods=descriptions(exam.methods),
         versions={name: importlib.metadata.version(name) for name in ("marstfn", "torch", "numpy", "scipy", "numba")},
         hashes=_hashes(exam.methods),
-        chosen=exam.against or contestants.label(exam.methods[0]),
+        printed=beside.of_groups(scores.groups, exam.sources, exam.printed),
+        chosen=_chosen(exam),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-    scores = score(outcomes, chosen=about.chosen, draws=exam.draws)
-    path = page.lay_out(folder, scores, outcomes, about)
+    path = page.lay_out(folder, scores, findings, about)
     words = tuple(f"{group}: {scoretables.in_words(scores, group)}" for group in scores.groups)
     seconds = time.monotonic() - began if began is not None else 0.0
     listener(Note("report", str(path)))
     listener(Note("evaluation", "\n".join(words), (folder / "scores.md").read_text(encoding="utf-8")))
-    count = len({(o.case.group, o.case.name) for o in outcomes})
-    return Examined(str(path), str(folder), words, count, len({o.method for o in outcomes}), seconds)
+    return Examined(str(path), str(folder), words, findings.cases, len(exam.methods), seconds)
 
 
-def command(exam: Examination) -> str:
-    """The line that does the same again."""
+def _chosen(exam: Examination) -> str:
+    return exam.against or contestants.label(exam.methods[0])
+
+
+def command(exam: Examination, request: Request | None = None) -> str:
+    """The line that does the same again, with the year and the catalogue of an area."""
     parts = ["marstfn", "evaluate", *exam.sources]
+    if request is not None:
+        parts += ["--year", str(request.year), "--catalog", request.catalog]
+        parts += [w for name in ("start", "end") if (day := getattr(request, name)) for w in (f"--{name}", str(day))]
     plain = Examination(sources=exam.sources, base=exam.base)
     if exam.methods != plain.methods:
         parts += ["--methods", ",".join(exam.methods)]
-    for name in ("against", "protocol", "windows", "side", "share", "draws", "seed"):
+    for name in ("against", "protocol", "windows", "side", "share", "printed", "draws", "seed"):
         value = getattr(exam, name)
         if value != getattr(plain, name):
             parts += [f"--{name}", str(value)]
@@ -241,6 +295,12 @@ def _absolute(source: str, base: Path) -> str:
     if colon and name in cases.SETS:
         return f"{name}:{base / Path(data).expanduser()}"
     return str(base / Path(source).expanduser())
+
+
+def _file(method: str, base: Path) -> str:
+    """A method by its name, or the weights file as it lies in the folder the command was given in."""
+    path = base / Path(method).expanduser()
+    return method if contestants.named(method) or not path.is_file() else str(path)
 
 
 def _short(source: str) -> str:

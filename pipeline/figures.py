@@ -26,6 +26,7 @@ from marstfn.comparison import Case, Outcome
 from marstfn.measures import ALL, FLAT, Floats, Ground, ndvi
 from pipeline import drawing
 from pipeline.drawing import INK, NOTHING, SOFT, STAMP
+from pipeline.pixels import Pixels
 
 DPI = 96
 SIDE = 1.62
@@ -128,20 +129,17 @@ def vegetation(case: Case, outcomes: Sequence[Outcome]) -> bytes:
     return _maps(case, outcomes, error, label, "BrBG", 0.05, histogram=True)
 
 
-def scatter(cases: Sequence[Case], outcomes: Sequence[Outcome], group: str) -> bytes:
-    """PNG: density of (truth, prediction) over the scored pixels of all dates of a group, a row a method and a column a
-    band, with the 1:1 line and R² of those pixels; empty pixels count as bicubic Landsat."""
-    grounds = {id(c): Ground.of(c) for c in cases}
-    methods = tuple(dict.fromkeys(o.method for o in outcomes))
-    truth = np.concatenate([g.truth[:, g.parts[ALL]] for g in grounds.values()], 1)
+def scatter(pixels: Pixels, group: str) -> bytes:
+    """PNG: density of (truth, prediction) over the pixels of a group, a row a method and a column a band, with the 1:1
+    line and R² of those pixels."""
+    truth, methods = pixels.truth, pixels.methods
     wide, tall, left, top = 1.12, 1.12, 1.2, 0.92
     width, height = left + wide * len(BANDS) + 0.15, top + tall * len(methods) + 0.5
     figure = Figure(figsize=(width, height), facecolor="white", dpi=DPI)
-    _head(figure, group, "predicted against true reflectance, all scored pixels", any(c.simulated for c in cases))
+    _head(figure, group, f"predicted against true reflectance, {extent(pixels)}", pixels.simulated)
     limits = [_limits(band) for band in truth]
     for r, method in enumerate(methods):
-        own = {id(o.case): o for o in outcomes if o.method == method}
-        whole = np.concatenate([_scored(g, own.get(key)) for key, g in grounds.items()], 1)
+        whole = pixels.made(method)
         for b, band in enumerate(BANDS):
             bottom = height - top - (r + 1) * tall
             axes = figure.add_axes(
@@ -161,9 +159,10 @@ def scatter(cases: Sequence[Case], outcomes: Sequence[Outcome], group: str) -> b
     return _png(figure)
 
 
-def _scored(ground: Ground, outcome: Outcome | None) -> Floats:
-    nothing = np.full(ground.truth.shape, np.nan, np.float32)
-    return ground.filled(nothing if outcome is None else outcome.image)[:, ground.parts[ALL]]
+def extent(pixels: Pixels) -> str:
+    """Which pixels are shown."""
+    shown = pixels.truth.shape[1]
+    return "all scored pixels" if shown == pixels.seen else f"{shown} of {pixels.seen} scored pixels, drawn by lot"
 
 
 def _limits(band: Floats) -> tuple[float, float]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from marstfn.bands import BANDS, RATIO
 from marstfn.baselines import Array, degrade
-from marstfn.comparison import Case
+from marstfn.comparison import Case, Counted
 from marstfn.reduced import STEP, reduced
 from marstfn.reference import Reference
 from marstfn.scenes import Scene, adjusted
@@ -165,15 +165,26 @@ def _read(root: Path, files: Files, wanted: Sequence[Trio], rules: Rules, shape:
     cols = spans(shape[1], rules.side, step)
     if not rows or not cols:
         raise AssetError(f"{root}: scenes of {shape[0] - top} x {shape[1]} px are smaller than {step} px")
+    blocks = {(i, j): (row, col) for i, row in enumerate(rows) for j, col in enumerate(cols)}
+    return Counted(len(wanted) * len(blocks), _each(root, files, wanted, rules, blocks))
+
+
+def _each(
+    root: Path,
+    files: Files,
+    wanted: Sequence[Trio],
+    rules: Rules,
+    blocks: Mapping[tuple[int, int], tuple[slice, slice]],
+) -> Iterator[Case]:
     empty = True
     for trio in wanted:
-        for i, row in enumerate(rows):
-            for j, col in enumerate(cols):
-                block = f", r{i}c{j}" if len(rows) * len(cols) > 1 else ""
-                case = _case(root, files, trio, rules, (row, col), block)
-                if case.scored.any():
-                    empty = False
-                    yield case
+        for (i, j), block in blocks.items():
+            case = _case(root, files, trio, rules, block, f", r{i}c{j}" if len(blocks) > 1 else "")
+            if case.scored.any():
+                empty = False
+                yield case
+            # its images must not wait in memory for the next
+            del case
     if empty:
         raise AssetError(f"{root}: in no block is a pixel known to Landsat, reference and truth at once")
 

@@ -16,9 +16,11 @@ from PIL import Image
 from marstfn.bands import FINE
 from marstfn.comparison import Case, Outcome
 from marstfn.measures import MEASURES
-from marstfn.scoring import Scores, score
+from marstfn.rows import Row
+from marstfn.scoring import Scores, Scoring, by_case
 from pipeline import figures, scoretables
 from pipeline.errors import StoreError
+from pipeline.pixels import Pixels
 from pipeline.scoretables import Printed, Rank, Table
 
 SPAN = 240
@@ -39,8 +41,8 @@ class About:
     """One sentence a method."""
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
-    printed: Mapping[str, Printed] = field(default_factory=dict)
-    """By group, the table of a paper to hold beside."""
+    printed: Mapping[str, Sequence[Printed]] = field(default_factory=dict)
+    """By group, the tables of a paper to hold beside."""
     chosen: str | None = None
     """The method against which all others are held, besides the best."""
     made: str = ""
@@ -84,6 +86,7 @@ class Shown:
 @dataclass(frozen=True)
 class CaseView:
     name: str
+    note: str
     figures: tuple[Picture, ...]
 
 
@@ -99,9 +102,45 @@ class GroupView:
     zero: float
     """Of the drawing of intervals: where no difference lies."""
     tables: tuple[Table, ...]
-    printed: Table | None
+    printed: tuple[Table, ...]
     cases: tuple[CaseView, ...]
     scatter: Picture
+
+
+class Findings:
+    """What is left of cases once their images are gone: sums for the scores, pictures, and a sample of pixels.
+
+    Pictures are drawn of one part of a date's scene, the first, and of the pixels of all.
+    """
+
+    def __init__(self, *, chosen: str | None = None, draws: int = 2000) -> None:
+        self.scoring = Scoring(chosen=chosen, draws=draws)
+        self.pictures: dict[str, dict[str, tuple[str, tuple[Picture, ...]]]] = {}
+        """By group and row: the case that is shown, and its pictures."""
+        self.pixels: dict[str, Pixels] = {}
+        """By group."""
+        self._cases: set[tuple[str, str]] = set()
+
+    @property
+    def cases(self) -> int:
+        return len(self._cases)
+
+    def holds(self, case: Case) -> bool:
+        """Whether a case of that group and name was added."""
+        return (case.group, case.name) in self._cases
+
+    def add(self, made: Sequence[Outcome], methods: Iterable[str] = ()) -> None:
+        """All outcomes of one case; ValueError as `Scoring.add`."""
+        wanted = tuple(methods)
+        self.scoring.add(made, wanted)
+        case = made[0].case
+        self.pixels.setdefault(case.group, Pixels()).add(made, wanted)
+        rows = self.pictures.setdefault(case.group, {})
+        if case.row not in rows:
+            number = list(self.pictures).index(case.group) + 1
+            name = f"{number:02d}-{_slug(case.group)}-{len(rows) + 1:02d}-{_slug(case.row)}"
+            rows[case.row] = case.name, _of_case(case, made, name)
+        self._cases.add((case.group, case.name))
 
 
 def write(folder: str | Path, outcomes: Iterable[Outcome], about: About, *, draws: int = 2000) -> Path:
@@ -110,14 +149,16 @@ def write(folder: str | Path, outcomes: Iterable[Outcome], about: About, *, draw
 
     Raises ValueError where there is nothing to score, StoreError where the folder cannot be written.
     """
-    held = tuple(outcomes)
-    return lay_out(folder, score(held, chosen=about.chosen, draws=draws), held, about)
+    findings = Findings(chosen=about.chosen, draws=draws)
+    for made, methods in by_case(outcomes):
+        findings.add(made, methods)
+    return lay_out(folder, findings.scoring.scores(), findings, about)
 
 
-def lay_out(folder: str | Path, scores: Scores, held: Sequence[Outcome], about: About) -> Path:
+def lay_out(folder: str | Path, scores: Scores, findings: Findings, about: About) -> Path:
     """Write what `write` does out of `scores` that are there already."""
     target = Path(folder)
-    groups = tuple(_group(scores, held, group, k, about) for k, group in enumerate(scores.groups, 1))
+    groups = tuple(_group(scores, findings, group, k, about) for k, group in enumerate(scores.groups, 1))
     told = {"title": about.title, "command": about.command, **about.versions, **about.hashes}
     try:
         (target / "figures").mkdir(parents=True, exist_ok=True)
@@ -141,8 +182,8 @@ def html(scores: Scores, groups: Sequence[GroupView], about: About) -> str:
         about=about,
         groups=groups,
         methods=tuple(dict.fromkeys(m for g in scores.groups for m in scores.methods(g))),
-        dates=len(scores.cases),
-        simulated=_simulated(scores.cases),
+        dates=len(scores.rows),
+        simulated=_simulated(scores.rows),
         failed=scoretables.failures(scores),
         measures=tuple(MEASURES.values()),
         ranking_head=scoretables.RANKING_HEAD,
@@ -151,37 +192,38 @@ def html(scores: Scores, groups: Sequence[GroupView], about: About) -> str:
     )
 
 
-def _group(scores: Scores, outcomes: Sequence[Outcome], group: str, number: int, about: About) -> GroupView:
-    cases = scores.cases_of(group)
-    own = [o for o in outcomes if o.case.group == group]
-    views = []
-    for k, case in enumerate(cases, 1):
-        made = [o for o in own if o.case is case]
-        views.append(
-            CaseView(case.name, _of_case(case, made, f"{number:02d}-{_slug(group)}-{k:02d}-{_slug(case.name)}"))
-        )
+def _group(scores: Scores, findings: Findings, group: str, number: int, about: About) -> GroupView:
+    rows = scores.rows_of(group)
+    pixels = findings.pixels[group]
     scatter = Picture(
         f"{number:02d}-{_slug(group)}-scatter",
         f"Density of predicted against true reflectance by method and band, {group}",
         "Density of pixels (logarithmic), a row a method and a column a band, with the 1:1 line. R² is that of the "
-        "prediction itself over the pixels of all dates together, so it can differ from the average over dates above.",
-        figures.scatter(cases, own, group),
+        f"prediction itself over {figures.extent(pixels)} of all dates together, so it can differ from the average "
+        "over dates above.",
+        figures.scatter(pixels, group),
     )
     chosen = scoretables.against_chosen(scores, group)
     tables = scoretables.of_group(scores, group) + (() if chosen is None else (chosen,))
     return GroupView(
         group,
         f"group-{number}",
-        _simulated(cases),
+        _simulated(rows),
         scoretables.in_words(scores, group),
-        "Data: " + "; ".join(dict.fromkeys(c.data for c in cases)),
-        _extent(cases),
+        "Data: " + "; ".join(dict.fromkeys(r.data for r in rows)),
+        _extent(rows),
         *_shown(scoretables.ranking(scores, group)),
         tables,
-        scoretables.as_printed(about.printed[group]) if group in about.printed else None,
-        tuple(views),
+        tuple(scoretables.as_printed(p) for p in about.printed.get(group, ())),
+        tuple(_case_view(row, *findings.pictures[group][row.name]) for row in rows),
         scatter,
     )
+
+
+def _case_view(row: Row, case: str, pictures: tuple[Picture, ...]) -> CaseView:
+    parts = len(row.cases)
+    note = f"Pictures show one of the {parts} parts of this date that are scored together: {case}." if parts > 1 else ""
+    return CaseView(row.name, note, pictures)
 
 
 def _of_case(case: Case, made: Sequence[Outcome], name: str) -> tuple[Picture, ...]:
@@ -230,16 +272,18 @@ def _shown(ranks: Sequence[Rank]) -> tuple[tuple[Shown, ...], float]:
     return tuple(out), round(EDGE - left * scale, 1)
 
 
-def _extent(cases: Sequence[Case]) -> str:
-    sizes = dict.fromkeys(f"{c.view.truth.shape[2]} x {c.view.truth.shape[1]}" for c in cases)
-    pixels = sum(int(c.scored.sum()) for c in cases)
-    dates = f"{len(cases)} dates" if len(cases) != 1 else "One date"
-    return f"{dates} of {', '.join(sizes)} px of {FINE} m; {pixels} scored pixels in all."
+def _extent(rows: Sequence[Row]) -> str:
+    sizes = dict.fromkeys(f"{width} x {height}" for r in rows for height, width in r.sizes)
+    pixels = sum(r.pixels for r in rows)
+    dates = f"{len(rows)} dates" if len(rows) != 1 else "One date"
+    cases = sum(len(r.cases) for r in rows)
+    parts = f" in {cases} parts" if cases > len(rows) else ""
+    return f"{dates}{parts} of {', '.join(sizes)} px of {FINE} m; {pixels} scored pixels in all."
 
 
-def _simulated(cases: Sequence[Case]) -> str:
-    count = sum(c.simulated for c in cases)
-    return "" if not count else "simulated" if count == len(cases) else "partly simulated"
+def _simulated(rows: Sequence[Row]) -> str:
+    count = sum(r.simulated for r in rows)
+    return "" if not count else "simulated" if count == len(rows) else "partly simulated"
 
 
 def _pictures(groups: Sequence[GroupView]) -> tuple[Picture, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,6 +59,8 @@ class Printed:
     methods: tuple[str, ...]
     values: Mapping[str, Sequence[Sequence[float]]]
     note: str = ""
+    headings: Mapping[str, str] = field(default_factory=dict)
+    """By measure, what it is called where that is not what it is called here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def by_date(scores: Scores, group: str, measures: Sequence[str], title: str) -> 
     methods = scores.methods(group)
     rows = []
     for key in measures:
-        cases = [c.name for c in scores.cases_of(group)]
+        cases = [r.name for r in scores.rows_of(group)]
         for case in [*cases, AVERAGE]:
             label = Cell(_heading(key)) if case == cases[0] else Cell("")
             rows.append((label, Cell("Average" if case == AVERAGE else case), *_row(scores, group, case, key, methods)))
@@ -143,7 +145,7 @@ def cost(scores: Scores, group: str) -> Table:
     methods = scores.methods(group)
     rows = []
     for key, heading, digits in (("coverage", "Coverage (share of the scored pixels)", 3), ("seconds", "Seconds", 2)):
-        cases = [c.name for c in scores.cases_of(group)]
+        cases = [r.name for r in scores.rows_of(group)]
         for case in [*cases, AVERAGE]:
             label = Cell(heading) if case == cases[0] else Cell("")
             found = [scores.record(group, case, m) for m in methods]
@@ -185,7 +187,7 @@ RANKING_HEAD = (*(_SHORT.get(k, MEASURES[k].title) for k in _RANKED), "coverage"
 def in_words(scores: Scores, group: str) -> str:
     """The outcome of a group in a few sentences."""
     ranks = ranking(scores, group)
-    dates = len(scores.cases_of(group))
+    dates = len(scores.rows_of(group))
     on = f"On {dates} dates" if dates > 1 else "On one date"
     first, rest = ranks[0], ranks[1:]
     if first.cells[0].text == NOTHING:
@@ -231,7 +233,7 @@ def as_printed(printed: Printed) -> Table:
         for k, row in enumerate(values):
             best = min(row) if measure.less_is_better else max(row)
             label = "Average" if k == len(values) - 1 else str(k + 1)
-            first = Cell(_heading(key)) if k == 0 else Cell("")
+            first = Cell(printed.headings.get(key, _heading(key)) if k == 0 else "")
             cells = [Cell(number(v, measure.digits), "best" if v == best else "") for v in row]
             rows.append((first, Cell(label), *cells))
     caption = printed.note or "As printed: other data or other pixels, held beside and not equal."
@@ -247,7 +249,7 @@ def failures(scores: Scores) -> Table | None:
 
 
 def markdown(
-    scores: Scores, title: str, printed: Mapping[str, Printed] | None = None, about: Iterable[str] = ()
+    scores: Scores, title: str, printed: Mapping[str, Sequence[Printed]] | None = None, about: Iterable[str] = ()
 ) -> str:
     """All tables; the best of a row in bold, and every method tied with it in bold and marked."""
     parts = [f"# {_plain(title)}", *about]
@@ -255,8 +257,8 @@ def markdown(
         parts += [f"## {_plain(group)}", source(scores, group), _plain(in_words(scores, group))]
         parts.append(_written(_ranked(scores, group)))
         chosen = against_chosen(scores, group)
-        beside = as_printed(printed[group]) if printed and group in printed else None
-        for table in (chosen, *of_group(scores, group), beside):
+        beside = [as_printed(p) for p in (printed or {}).get(group, ())]
+        for table in (chosen, *of_group(scores, group), *beside):
             if table is not None:
                 parts.append(_written(table))
     failed = failures(scores)
@@ -269,12 +271,12 @@ def markdown(
 
 def source(scores: Scores, group: str) -> str:
     """Whose data a group is, and whether it is simulated."""
-    cases = scores.cases_of(group)
-    data = "; ".join(dict.fromkeys(c.data for c in cases))
-    simulated = sum(c.simulated for c in cases)
+    rows = scores.rows_of(group)
+    data = "; ".join(dict.fromkeys(r.data for r in rows))
+    simulated = sum(r.simulated for r in rows)
     if not simulated:
         return f"Data: {data}"
-    return f"**Simulated**. Data: {data}" if simulated == len(cases) else f"**Partly simulated**. Data: {data}"
+    return f"**Simulated**. Data: {data}" if simulated == len(rows) else f"**Partly simulated**. Data: {data}"
 
 
 def records(scores: Scores) -> pa.Table:

@@ -17,7 +17,7 @@ from typing import get_args
 import numpy as np
 
 from marstfn.baselines import degrade
-from marstfn.comparison import Case
+from marstfn.comparison import Case, Counted
 from marstfn.reduced import reduced
 from marstfn.reference import Reference
 from marstfn.scenes import Scene as View
@@ -81,9 +81,9 @@ def cases(store: Store, draw: Draw | None = None) -> Iterator[Case]:
     stored, found = workers.harmonised(plan, store), workers.pairs(plan, store)
     places = drawn(plan, draw)
     if draw.protocol == "reduced":
-        return _each(_Year(plan, store, draw, stored, found), places)
+        return _counted(_Year(plan, store, draw, stored, found), places)
     fits = without(plan, store, stored, draw, places)
-    return _each(_Year(plan, store, draw, fits, [_apart(p, draw.apart) for p in found]), places)
+    return _counted(_Year(plan, store, draw, fits, [_apart(p, draw.apart) for p in found]), places)
 
 
 def drawn(plan: Plan, draw: Draw) -> list[Tile]:
@@ -177,6 +177,11 @@ class _Year:
         if self.draw.protocol == "cross-sensor" and not _alike(view):
             return UNALIKE
         return case
+
+
+def _counted(year: _Year, places: Sequence[Tile]) -> Iterator[Case]:
+    dates = len(year.plan.of("landsat8") if year.draw.protocol == "reduced" else year.same_day())
+    return Counted(year.draw.windows * dates, _each(year, places))
 
 
 def _each(year: _Year, places: Sequence[Tile]) -> Iterator[Case]:

@@ -55,6 +55,13 @@ class Comparisons:
         float | None, Parameter(group=CASES, help="Of a folder's dates, the last share, 0.2 say; default: all.")
     ] = None
     seed: Annotated[int | None, Parameter(group=CASES, help="Of the draw of windows; default 0.")] = None
+    printed: Annotated[
+        Literal["hailar", "dezhou"] | None,
+        Parameter(
+            group=REPORT,
+            help="Show the paper's tables for this data set beside; default: by the name of a folder.",
+        ),
+    ] = None
     draws: Annotated[int | None, Parameter(group=REPORT, help="Of the bootstrap; default 2000.")] = None
     year: Annotated[int | None, Parameter(group=INPUT, help="Of an area; default: the last complete year.")] = None
     catalog: Annotated[

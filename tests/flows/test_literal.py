@@ -195,6 +195,22 @@ def test_training_is_a_command_like_the_other(site):
     assert "--weights" in found["train-year-weights"]["data"]
 
 
+def test_an_evaluation_is_a_command_like_the_others(site):
+    """From the same folder and into the same store, whose inputs it finds read."""
+    given = {"aoi": "hailar.geojson", "methods": '["additive","bicubic"]', "draws": 100, "windows": 1, "side": 36}
+    params = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+    done = site.run(PREFECT, "deployment", "run", "evaluate-year", *params, "--watch", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr + processes.tail(site.state()["worker"]["log"], 60)
+    report = site.here / "hailar-2023" / "evaluation"
+    assert (report / "report.html").stat().st_size > 100_000
+    assert "Comparison of fusion methods: hailar 2023" in (report / "scores.md").read_text()
+    found = {a["key"]: a for a in site.ask("/artifacts/latest/filter", {"limit": 100})}
+    for stage in ("ingest", "harmonise", "compare"):
+        assert float(found[f"evaluate-year-{stage}"]["data"]) == 100.0
+    names = {t["name"] for t in site.ask("/task_runs/filter", {})}
+    assert names >= {"compare", "report"}
+
+
 def test_down_leaves_no_trace(site):
     token = site.state()["token"]
     gone = site.run(MARSTFN, "down")

@@ -65,6 +65,36 @@ def test_training_is_deployed_alike(folder, name):
     assert "start=marstfn-nopan" in named
 
 
+@pytest.mark.parametrize("name", ["evaluate-year", "evaluate-year/evaluate-year"])
+@pytest.mark.parametrize(
+    ("aoi", "expected", "note"),
+    [
+        ("field.geojson", "{cwd}/field.geojson", "area of interest: the file {cwd}/field.geojson"),
+        ("scenes", "{cwd}/scenes", "cases: {cwd}/scenes"),
+        ("hailar", "hailar", "area of interest: the bundled hailar (no file hailar in {cwd})"),
+        ("simulated", "simulated", None),
+        ("flanders:data", "flanders:data", None),
+        ("s3://bucket/store", "s3://bucket/store", None),
+    ],
+)
+def test_evaluations_take_areas_folders_and_named_sources(folder, name, aoi, expected, note):
+    (folder / "scenes").mkdir()
+    line = f"deployment run {name} --param aoi={aoi} -p out=report -p store=s"
+    done = rewrite(line.split(), folder, {"MARSTFN_YEAR": "2023", "MARSTFN_METHOD": "x"})
+    wanted = (
+        f"deployment run evaluate-year/evaluate-year --param aoi={expected} -p out={{cwd}}/report -p store={{cwd}}/s "
+        "--param base={cwd} --param year=2023"
+    )
+    assert done.arguments == wanted.replace("{cwd}", str(folder)).split()
+    assert done.notes[:-1] == ([] if note is None else [note.replace("{cwd}", str(folder))])
+
+
+def test_methods_of_an_evaluation_are_a_list_and_stay_as_they_are(folder):
+    methods = 'methods=["additive","own.safetensors"]'
+    got = typed(f"deployment run evaluate-year --param aoi=simulated --param {methods}", folder)
+    assert got[5:] == ["--param", methods, "--param", f"base={folder}"]
+
+
 def test_inline_geojson_is_left_alone(folder):
     got = typed('deployment run fuse-year --param aoi={"type":"Point"}', folder)
     assert got[3:5] == ["--param", 'aoi={"type":"Point"}']

@@ -72,7 +72,7 @@ def test_ties_stand_first_even_behind_a_lower_error(scores: Scores) -> None:
         here = (d.group, d.case, d.part, d.band, d.measure) == contest and d.against == "best"
         says = {"bad": "tie", "failing": "worse"}.get(d.method, "worse")
         changed.append(replace(d, verdict=says) if here else d)
-    turned = Scores(scores.records, tuple(changed), scores.cases, scores.chosen, scores.draws)
+    turned = Scores(scores.records, tuple(changed), scores.rows, scores.chosen, scores.draws)
     ranks = scoretables.ranking(turned, "lands")
     assert [(r.place, r.method, r.tied) for r in ranks[:2]] == [(1, best, False), (1, "bad", True)]
     assert [r.place for r in ranks[2:]] == [3, 4]
@@ -135,9 +135,9 @@ def test_a_printed_table_stands_beside(scores: Scores) -> None:
     assert [r[1].text for r in table.rows] == ["1", "2", "Average", "Average"]
     assert table.rows[0][2:] == (Cell("30.10"), Cell("31.00", "best"))
     assert table.rows[3][2:] == (Cell("0.0300"), Cell("0.0200", "best"))
-    text = scoretables.markdown(scores, "t", {"lands": printed})
+    text = scoretables.markdown(scores, "t", {"lands": (printed,)})
     assert "### Table 2" in text
-    assert "### Table 2" not in scoretables.markdown(scores, "t", {"elsewhere": printed})
+    assert "### Table 2" not in scoretables.markdown(scores, "t", {"elsewhere": (printed,)})
 
 
 def test_files_read_back_as_the_records(scores: Scores, tmp_path: Path) -> None:
