@@ -102,7 +102,11 @@ class Scores:
         return tuple(r for r in self.rows if r.group == group)
 
     def methods(self, group: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(r.method for r in self.records if r.group == group))
+        """Those that made something of a date of the group, or all if none did: what failed on every date is told among
+        the failures alone."""
+        own = [r for r in self.records if r.group == group]
+        made = {r.method for r in own if r.case != AVERAGE and not r.reason}
+        return tuple(dict.fromkeys(r.method for r in own if r.method in made or not made))
 
     def record(self, group: str, case: str, method: str, part: str = ALL, band: str = POOLED) -> Record:
         """KeyError where there is none."""

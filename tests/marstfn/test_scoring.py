@@ -317,3 +317,13 @@ def test_what_cannot_be_scored_is_refused() -> None:
         score([good, Outcome(case(seed=3), "b", noisy(held, 0.01), 0)])
     with pytest.raises(ValueError, match=r"shape \(6, 18, 18\).*\(6, 54, 54\)"):
         score([Outcome(held, "a", held.view.landsat, 0)])
+
+
+def test_what_fails_on_every_date_is_no_rank_but_a_failure() -> None:
+    cases = [case(f"day {k}", seed=k) for k in range(2)]
+    made = [Outcome(c, "good", c.view.truth, 0.1) for c in cases]
+    made += [Outcome(c, "lost", np.full_like(c.view.truth, np.nan), 0.1, "needs what is not there") for c in cases]
+    found = score(made, draws=100)
+    assert found.methods(cases[0].group) == ("good",)
+    assert {r.method for r in found.failures} == {"lost"}
+    assert score(made[2:], draws=100).methods(cases[0].group) == ("lost",)
