@@ -37,7 +37,8 @@ PLAIN = Harmonisation("plain", False, ())
 
 def scene(sensor: str, day: int) -> Scene:
     time = START + timedelta(days=day, minutes=15 * (sensor == "sentinel2"))
-    return Scene(sensor=sensor, platform=sensor, time=time, day=date(2023, 1, 2) + timedelta(days=day),
+    platform = "landsat-8" if sensor == "landsat8" else "sentinel-2a"
+    return Scene(sensor=sensor, platform=platform, time=time, day=date(2023, 1, 2) + timedelta(days=day),
                  items=(f"{sensor}{day}",))  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from pipeline.errors import AssetError
 from pipeline.events import Event, Note
 from pipeline.grid import Grid
 from pipeline.hosts import Hosts
+from pipeline.retries import Repeats
 
 GRID = Grid(32650, 600_000, 5_400_000, 4, 4, 60)
 
@@ -40,7 +41,7 @@ def dead() -> str:
 
 
 def asset(href: str) -> reader._Reader:
-    return reader._Reader(reader.Asset("S2A_X", "red", href, 0, None), "tile r000c000", str)
+    return reader._Reader(reader.Asset("S2A_X", "red", href, 0, None), "tile r000c000", Repeats())
 
 
 def read(href: str) -> np.ndarray:
