@@ -19,6 +19,7 @@ from rasterio.env import getenv, hasenv
 from pipeline import profiles
 from pipeline.access import Access
 from pipeline.reader import Asset, _Reader
+from pipeline.retries import Repeats
 
 
 class Bucket:
@@ -97,7 +98,7 @@ def read(access: Access, href: str) -> int:
     class Config:
         resampling, fill_value, dtype = "nearest", 0, "uint8"
 
-    _, pixels = _Reader(Asset("item", "blue", href, 0, None, access), "tile r000c000").read(Config(), BOX)
+    _, pixels = _Reader(Asset("item", "blue", href, 0, None, access), "tile r000c000", Repeats()).read(Config(), BOX)
     assert (pixels == pixels[0, 0]).all()
     return int(pixels[0, 0])
 
