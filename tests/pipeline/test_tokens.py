@@ -114,8 +114,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     for band in BANDS:
         # noise, which does not compress
         values = rng.integers(1100, 9000, (SIDE, SIDE)).astype(np.uint16)
-        write(File(folder / f"data/c/{band}.tif", Raster(32613, 599_000, 4_001_020, 10, (SIDE, SIDE)), "uint16", 0), values)
-    scl = File(folder / "data/c/scl.tif", Raster(32613, 599_000, 4_001_020, 20, (SIDE // 2, SIDE // 2)), "uint8", 0, False)
+        write(
+            File(folder / f"data/c/{band}.tif", Raster(32613, 599_000, 4_001_020, 10, (SIDE, SIDE)), "uint16", 0),
+            values,
+        )
+    scl = File(
+        folder / "data/c/scl.tif", Raster(32613, 599_000, 4_001_020, 20, (SIDE // 2, SIDE // 2)), "uint8", 0, False
+    )
     write(scl, np.full(scl.raster.shape, 4, np.uint8))
     with serve(folder) as server:
         yield server
