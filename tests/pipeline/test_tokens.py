@@ -226,6 +226,19 @@ def test_a_renewal_is_no_failure_of_the_file(
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("answered", [1, 2])
+def test_a_refusal_after_the_opening_is_no_failure_of_the_file_either(
+    answered: int, ingested: Ingest, tokens: Tokens, server: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL then says nothing of a refusal: the file is of no known format, or short."""
+    monkeypatch.setattr("pipeline.reader.TRIES_READING", 1)
+    tokens.names[:] = ["old", "new"]
+    server.faults.set([Fault("*/red.tif", query="*token=old*", times=None, skip=answered, status=403)])
+    assert (pixels(ingested(f"late{answered}"))["red"] != cube.FILL).all()
+    assert tokens.given == ["old", "new"]
+
+
+@pytest.mark.server
 def test_what_is_refused_with_every_token_fails_in_the_end(
     ingested: Ingest, tokens: Tokens, server: Remote, tmp_path: Path
 ) -> None:
