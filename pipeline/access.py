@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,8 +89,27 @@ class Access:
             warnings.simplefilter("ignore")  # its models are of an older pydantic
             import planetary_computer
 
-        return str(planetary_computer.sign_url(href))
+        with _TOKENS:  # of many threads without a token one asks for it
+            return str(planetary_computer.sign_url(href))
 
+    def refused(self, signed: str) -> None:
+        """Forget the token that `signed` carries: its server does not take it, whatever its time says.
+
+        The next `sign` asks for a new one. A token that another thread has fetched since is kept.
+        """
+        if self.signing == "none":
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from planetary_computer import sas
+
+        with _TOKENS:
+            for key in [k for k, token in sas.TOKEN_CACHE.items() if signed.endswith(f"?{token.token}")]:
+                del sas.TOKEN_CACHE[key]
+
+
+_TOKENS = threading.Lock()
+"""Held while a token is fetched or forgotten: they are kept per process, and its threads read side by side."""
 
 PLAIN = Access()
 """Files that need nothing but HTTP."""

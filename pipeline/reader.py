@@ -40,6 +40,8 @@ TRIES = 6
 """Attempts at an asset whose server does not answer before the tile fails (the tile itself is tried again, too)."""
 TRIES_READING = 3
 """Attempts at an asset that comes and cannot be read: what was cut on the way may be whole the next time."""
+RENEWALS = 3
+"""New tokens for one asset before a refusal counts like any other error: then it is not the token's age."""
 PAUSE = 0.8
 """Seconds before the second attempt, doubled before each further one."""
 TOLERANCE = 1e-6
@@ -50,7 +52,11 @@ PASTE = 1e-3
 HOSTS = Hosts()
 """What the reading threads of this process know of the servers they read from."""
 
-_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
+_REFUSED = re.compile(r"response code: 403")
+_CERTAIN = re.compile(r"response code: \d|does not exist")
+"""What a server says of the file itself."""
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*|\?[^\s?'\",]*=[^\s'\",]*")
+"""Of an address, or of a file's name alone: that is how GDAL names what it reads a band of."""
 
 Kind = Literal["nearest", "bilinear", "cubic"]
 
@@ -99,27 +105,39 @@ class _Reader:
 
     def _pixels(self, target: GeoBox, resampling: str) -> NDArray[np.float32]:
         """The asset on `target`, after as many attempts as its failures deserve."""
-        host = host_of(self._asset.href)
-        for attempt in range(TRIES):
+        href, access = self._asset.href, self._asset.access
+        host = host_of(href)
+        attempt = renewals = 0
+        while True:
             why = HOSTS.given_up(host)
             if why is not None:
                 raise self._failed(why)
+            signed = href
             try:
-                with self._repeats.reading(), self._asset.access.opened(), _uncached(attempt):
-                    pixels = _warp(self._sign(self._asset.href), self._asset, target, resampling)
+                with self._repeats.reading(), access.opened(), _uncached(attempt + renewals):
+                    signed = self._sign(href)
+                    pixels = _warp(signed, self._asset, target, resampling)
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
                 reason = _reason(error)
+                deserved = _tokens(reason) if signed != href else 0
+                if deserved:
+                    access.refused(signed)
+                if renewals < deserved:
+                    renewals += 1
+                    self._repeats.add(href)
+                    continue
                 waiting = bool(host) and silent(reason)
                 if waiting:
                     HOSTS.failed(host, reason)
-                if attempt + 1 >= (TRIES if waiting else TRIES_READING):
-                    raise self._failed(reason) from error
-                self._repeats.add(self._asset.href)
-                time.sleep(PAUSE * 2**attempt)
+                attempt += 1
+                if attempt >= (TRIES if waiting else TRIES_READING):
+                    # a traceback would tell the token
+                    raise self._failed(reason) from (error if signed == href else None)
+                self._repeats.add(href)
+                time.sleep(PAUSE * 2 ** (attempt - 1))
             else:
                 HOSTS.answered(host)
                 return pixels
-        raise AssertionError("unreachable")
 
     def _failed(self, reason: str) -> AssetError:
         asset = self._asset
@@ -227,6 +245,16 @@ def _reason(error: BaseException) -> str:
         text = f"{text} ({cause})"
     # GDAL names the address it opened, and that one is signed
     return " ".join(_QUERY.sub(r"\1", text).split())
+
+
+def _tokens(reason: str) -> int:
+    """How many new tokens a signed file is tried with before its failure counts as one of the file.
+
+    A token that runs out between two requests for a file shows in no error: what came is short, or no known format.
+    """
+    if _REFUSED.search(reason):
+        return RENEWALS
+    return 0 if silent(reason) or _CERTAIN.search(reason) else 1
 
 
 class _Pool(ThreadPoolExecutor):
