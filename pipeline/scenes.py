@@ -192,6 +192,8 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
         return f"relative address of asset {', '.join(relative)}, and no self link that says where it begins"
     if not placed(item, product.keys):
         return "no projection information (proj:epsg, proj:code, wkt2 or projjson): it cannot be placed on a grid"
+    if footprint(item) is None:  # odc-stac refuses a whole load for the sake of one
+        return "no usable footprint (geometry): it cannot be told where it lies"
     elevation = sun_elevation(item)
     if elevation is not None and elevation <= 0:
         return f"sun elevation {elevation:.1f} degrees: a night scene"

@@ -195,10 +195,16 @@ def test_what_lies_off_the_area_or_the_days_is_no_news() -> None:
 
 def test_a_footprint_that_is_no_valid_polygon_is_not_held_against_an_item() -> None:
     bow = {"type": "Polygon", "coordinates": [[[119, 49], [120, 50], [120, 49], [119, 50], [119, 49]]]}
-    for geometry in (bow, None, {"type": "Polygon", "coordinates": "broken"}):
-        item = {**landsat(), "geometry": geometry}
-        area = shapely.box(119.8, 49.3, 119.9, 49.4)
-        assert len(choose(item, area=area).scenes) == 1
+    area = shapely.box(119.8, 49.3, 119.9, 49.4)
+    assert len(choose({**landsat(), "geometry": bow}, area=area).scenes) == 1
+
+
+@pytest.mark.parametrize("geometry", [None, {"type": "Polygon", "coordinates": "broken"}])
+def test_an_item_without_a_footprint_is_left_out_with_a_reason(geometry: dict[str, Any] | None) -> None:
+    item = {**landsat(), "geometry": geometry}
+    chosen = choose(item, area=shapely.box(119.8, 49.3, 119.9, 49.4))
+    assert chosen.scenes == ()
+    assert "footprint" in why(chosen, item)
 
 
 # ---- items that a catalogue spells so that nothing can be read
