@@ -62,7 +62,7 @@ def evaluate_year(
         store: Folder of an area's inputs. Default: NAME-YEAR beside the AOI file, the same as fuse-year takes.
         methods: Names of methods, sets of weights, or weights files. Default: all methods there are.
         against: The method every other one is held against besides the best. Default: the first.
-        protocol: Of an area cross-sensor or reduced; of a folder paper, other-day or reduced. Default: auto.
+        protocol: Of an area cross-sensor or reduced; of a folder other-day, reduced or paper. Default: auto.
         windows: Windows drawn from an area and a year. Default: 4.
         side: Longest side of a case in its fine pixels, a multiple of 18. Default: 216, of folders 990.
         share: Of a folder's dates, the last share. Default: 1, all of them.

@@ -31,7 +31,9 @@ def examine(
     """
     began = time.monotonic()
     if request is not None:
-        with work.begun(lambda ear: job.prepare(request, ear), run, listener, log_file=log_file, step=step) as begun:
+        with work.begun(
+            lambda ear: examination.prepare(request, ear), run, listener, log_file=log_file, step=step
+        ) as begun:
             made, hear = begun
             with work.connected(request.scheduler, "cpu", hear) as client:
                 step("ingest", lambda: job.ingest(made, client, hear))

@@ -89,7 +89,10 @@ class Access:
             warnings.simplefilter("ignore")  # its models are of an older pydantic
             import planetary_computer
 
+        account, container = (urlsplit(href).hostname or "").partition(".")[0], urlsplit(href).path.split("/")[1]
         with _TOKENS:  # of many threads without a token one asks for it
+            # the signer's own patience is ten attempts, minutes of them in silence: the reader's attempts are told
+            planetary_computer.sas.get_token(account, container, retry_total=1)
             return str(planetary_computer.sign_url(href))
 
     def refused(self, signed: str) -> None:

@@ -74,8 +74,8 @@ def _of_set(name: str, root: Path) -> list[Case]:
         return SETS[name](root)
     except (FileNotFoundError, StopIteration) as error:
         raise AssetError(
-            f"{root} does not hold the set {name} ({error or 'files are missing'}); give the folder in which its own "
-            f"folder lies, {name}:DATA"
+            f"{root} does not hold the set {name} ({str(error) or 'files are missing'}); give the folder in which the "
+            f"set's own folder lies, {name}:DATA"
         ) from error
     except ImportError as error:
         raise AssetError(f"the set {name} cannot be read: {error}; install the package that is missing") from error

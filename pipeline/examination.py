@@ -22,17 +22,19 @@ from marstfn.comparison import Case, Outcome, Whole, compare
 from marstfn.contestants import SETS
 from marstfn.methods import NETWORK
 from pipeline import aoi as areas
-from pipeline import beside, cases, page, scoretables, settings
+from pipeline import beside, cases, job, page, planner, scoretables, settings
 from pipeline import request as requests
 from pipeline.errors import PlanError, WeightsError
 from pipeline.events import Listener, Note, StageDone, StageMoved, StageStarted, silent
 from pipeline.folder import Rules
+from pipeline.job import Job
 from pipeline.page import About, Findings
 from pipeline.request import Request
+from pipeline.store import PLAN
 from pipeline.yearly import Draw
 
 Protocol = Literal["auto", "paper", "other-day", "cross-sensor", "reduced"]
-"""Of a folder: paper, other-day or reduced; of an area and a year: cross-sensor or reduced."""
+"""Of a folder: paper, other-day or reduced; of an area and a year, or its store: cross-sensor or reduced."""
 
 FOLDER = "evaluation"
 """Where a report is written when nothing else is asked for."""
@@ -81,8 +83,14 @@ class Examination(BaseModel):
     @property
     def rules(self) -> Rules:
         """How a folder becomes cases."""
-        protocol = self.protocol if self.protocol in ("paper", "other-day", "reduced") else "paper"
+        protocol = self.protocol if self.protocol in ("paper", "other-day", "reduced") else self._own
         return Rules(protocol, self.side or Rules().side, self.share)
+
+    @property
+    def _own(self) -> Literal["paper", "other-day"]:
+        """A folder's protocol if none is asked for: the paper's for its own data, whose truth is an input; for any
+        other one that hides the truth."""
+        return "paper" if self.printed or any(beside.named(s) for s in self.sources) else "other-day"
 
     @property
     def torch_device(self) -> str:
@@ -147,15 +155,42 @@ def make(**given: object) -> Examination:
                 weight_files.load(name)
     except ValueError as error:
         raise WeightsError(f"{error}; nothing was started") from error
+    if made.protocol != "auto":
+        known = {source: _protocols(source, made.base) for source in made.sources}
+        strange = [s for s, own in known.items() if own and made.protocol not in own]
+        strange = strange or ([] if any(known.values()) else list(known))
+        if strange:
+            own = " or ".join(known[strange[0]]) or "none"
+            raise PlanError(
+                f"protocol {made.protocol} is not one of {_short(strange[0])} (it knows {own}); leave it out"
+            )
     labels = [contestants.label(name) for name in made.methods]
     if made.against is not None and made.against not in labels:
         raise PlanError(f"{made.against} is to be held against, and takes no part; methods: {', '.join(labels)}")
     return made
 
 
+def _protocols(source: str, base: Path) -> tuple[str, ...]:
+    """What may be asked of a source beside its own way."""
+    name, colon, _ = source.partition(":")
+    if is_area(source, base) or "://" in source or (Path(source) / PLAN).exists():
+        return ("cross-sensor", "reduced")
+    if source == cases.SIMULATED or (colon and name in cases.SETS) or Path(source).suffix == ".npz":
+        return ()
+    return ("paper", "other-day", "reduced")
+
+
 def request(exam: Examination, **given: Any) -> Request:
     """What must be read for an area: the inputs of a run, which no network fuses."""
     return requests.make(aoi=exam.area, method="additive", base=exam.base, **given)
+
+
+def prepare(asked: Request, listener: Listener = silent) -> Job:
+    """The job whose inputs are looked at: a new one, or the store's, whatever it fuses with, if it reads the same.
+
+    Raises StoreError, naming the parameters, where the store holds other inputs.
+    """
+    return job.prepare(asked, listener, compare=planner.contradictory_inputs)
 
 
 def contest(

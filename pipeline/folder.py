@@ -127,7 +127,7 @@ def trios(root: Path, files: Files, rules: Rules) -> list[Trio]:
         grounds = "; ".join(f"{count} {ground}" for ground, count in why.items())
         raise AssetError(
             f"{root}: none of {len(landsat)} Landsat dates suits the protocol {rules.protocol}: {grounds}. Add dates, "
-            "allow the truth to lie some days off (within), or choose another protocol"
+            "or choose another protocol"
         )
     return found
 

@@ -125,6 +125,11 @@ def nested(fine: Raster, other: Raster) -> None:
         )
     if not fine.crs:
         return
+    if rasterio.crs.CRS.from_string(fine.crs).is_geographic:
+        raise AssetError(
+            f"{fine.path} is in degrees ({fine.crs}): pixels of 10, 15 and 30 m are meant. Warp all files to the UTM "
+            "zone (gdalwarp -t_srs EPSG:326xx -tr 10 10)"
+        )
     if abs(other.pixel - ratio * fine.pixel) > 1e-3 * fine.pixel:
         raise AssetError(
             f"{other.path} has pixels of {other.pixel:g}, {fine.path} of {fine.pixel:g}: not {ratio:g} to 1. Resample "
@@ -216,14 +221,14 @@ def _radiometry(
     middle = float(np.median(known)) * scale + offset
     if abs(middle) > BRIGHTEST:
         raise AssetError(
-            f"{path} has a median of {middle:.0f}: digital numbers, not reflectance of 0 to 1, and neither tags nor "
-            "options say how to scale them. Give scale and offset (Landsat Collection 2: 2.75e-5, -0.2; Sentinel-2 "
-            "since 2022: 1e-4, -0.1, before: 1e-4, 0), or set them on the file (gdal_edit.py -scale -offset)"
+            f"{path} has a median of {middle:.0f}: digital numbers, not reflectance of 0 to 1, and its tags do not "
+            "say how to scale them. Set scale and offset on the file (gdal_edit.py -scale 2.75e-5 -offset -0.2 for "
+            "Landsat Collection 2; 1e-4 and -0.1 for Sentinel-2 since 2022, 1e-4 and 0 before)"
         )
     if abs(middle) < DARKEST:
         raise AssetError(
             f"{path} has a median of {middle:.1e} after its scale of {scale:g} and offset of {offset:g}: no land is as "
-            "dark. Give the scale and offset that bring its numbers to reflectance of 0 to 1"
+            "dark. Set the scale and offset on the file that bring its numbers to reflectance of 0 to 1"
         )
     return scale, offset
 

@@ -190,6 +190,9 @@ def in_words(scores: Scores, group: str) -> str:
     dates = len(scores.rows_of(group))
     on = f"On {dates} dates" if dates > 1 else "On one date"
     first, rest = ranks[0], ranks[1:]
+    lost = [r for r in scores.failures if r.group == group and r.method in scores.methods(group)]
+    if len(lost) == len(ranks) * dates:
+        return f"{on} no method made anything: {lost[0].method}: {lost[0].reason}."
     if first.cells[0].text == NOTHING:
         return f"{on} no pixel could be scored: Landsat or the truth is hidden everywhere."
     digits = MEASURES[LEAD].digits

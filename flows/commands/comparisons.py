@@ -40,8 +40,8 @@ class Comparisons:
         Parameter(
             group=CASES,
             help="Of an area: cross-sensor (Sentinel-2 of the same day, withheld, is the truth) or reduced (everything "
-            "three times coarser, Landsat is the truth); auto takes the first that gives a case. Of a folder: paper "
-            "(auto), other-day or reduced.",
+            "three times coarser, Landsat is the truth); auto takes the first that gives a case. Of a folder: "
+            "other-day (auto), reduced, or paper (auto for the paper's own data), whose truth is an input.",
         ),
     ] = None
     windows: Annotated[int | None, Parameter(group=CASES, help="Windows drawn from an area and year; default 4.")] = (
@@ -62,10 +62,11 @@ class Comparisons:
             help="Show the paper's tables for this data set beside; default: by the name of a folder.",
         ),
     ] = None
-    draws: Annotated[int | None, Parameter(group=REPORT, help="Of the bootstrap; default 2000.")] = None
+    draws: Annotated[int | None, Parameter(group=REPORT, help="Of the bootstrap, 100 or more; default 2000.")] = None
     year: Annotated[int | None, Parameter(group=INPUT, help="Of an area; default: the last complete year.")] = None
     catalog: Annotated[
-        str | None, Parameter(group=INPUT, help="Of an area: planetary-computer (default), earth-search, PROFILE@URL.")
+        str | None,
+        Parameter(group=INPUT, help="Of an area: planetary-computer (default) or another, as for `marstfn run`."),
     ] = None
     store: Annotated[
         str | None,

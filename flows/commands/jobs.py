@@ -143,7 +143,11 @@ def run(
     *,
     choices: Choices | None = None,
     update: Annotated[
-        bool, Parameter(negative=(), help="Extend the series in the store by what is new in the catalogue; see plan.")
+        bool,
+        Parameter(
+            negative=(),
+            help="Extend the series in the store by what is new in the catalogue; `marstfn plan` tells it first.",
+        ),
     ] = False,
     log: Annotated[Path | None, Parameter(help="Log file; default: logs/ in the store.")] = None,
     talk: Talk | None = None,

@@ -59,6 +59,8 @@ CELLS = 5
 """Coarse pixels that a regression needs for each of its coefficients."""
 LEAST = 0.5
 """Share of a coarse pixel's response that must lie on known pixels if its residual is to be used."""
+VALID = (-0.1, 1.6)
+"""Reflectance that the products of the two sensors can hold."""
 FLAT = 1e-6
 """Standard deviation, reflectance, below which a covariate is a constant: float32 has rounding of this size."""
 
@@ -75,11 +77,13 @@ def atprk(
     scheme: Scheme = "all",
     ridge: float | None = None,
     grid: Grid = Grid(),  # noqa: B008 - frozen
+    valid: tuple[float, float] = VALID,
 ) -> Array:
     """(b,H,W) at 10 m, (b,H/3,W/3) at 30 m and perhaps pan (1,2H/3,2W/3) at 15 m -> (b,H,W) reflectance, float32.
 
     `sigma` of the Gaussian in metres, `window` half the neighbourhood in coarse pixels, `lags` of the semivariogram in
-    coarse pixels, `grid` the candidates of the deconvolution; `ridge` None is 0 without pan and RIDGE with it. NaN
+    coarse pixels, `grid` the candidates of the deconvolution; `ridge` None is 0 without pan and RIDGE with it;
+    results are held within `valid`. NaN
     where any band of Sentinel-2 or of the Landsat pixel above is NaN. Raises ValueError as `checked` does, and for
     parameters out of their range.
     """
@@ -107,7 +111,7 @@ def atprk(
         made = _fused(fine, wanted, taps, lags, scheme, ridge or 0.0, grid)
         assert made is not None
         np.copyto(out, made, where=missing, casting="same_kind")
-    return out
+    return np.clip(out, *valid, out=out)
 
 
 def response(psf: Response, sigma: float, window: int) -> Floats:
@@ -204,6 +208,8 @@ def _fused(
     seen = np.isfinite(wanted[0])
     used = np.asarray(seen & (share >= LEAST))
     weight = np.minimum(share[used], 1.0)
+    # a window continued by its mirror image repeats its cells, which tells a regression nothing new
+    weight *= _distinct(coarse[:, used]) / max(len(weight), 1)
     if spare and weight.sum() < CELLS * (len(covariates) + 1) - 1e-6:
         return None
     a = _regression(coarse[:, used], wanted[:, used], weight, wanted[:, seen].mean(1), scheme, ridge)
@@ -213,6 +219,11 @@ def _fused(
     out += kriged(residual, taps, lags, grid)
     out[:, ~known | np.repeat(np.repeat(~seen, RATIO, 0), RATIO, 1)] = np.nan
     return out
+
+
+def _distinct(cells: Floats) -> int:
+    """How many of the columns (p, n) are unlike all others."""
+    return int(np.unique(cells.astype(np.float32), axis=1).shape[1]) if cells.shape[1] else 0
 
 
 def _regression(x: Floats, z: Floats, weight: Floats, level: Floats, scheme: Scheme, ridge: float) -> Floats:

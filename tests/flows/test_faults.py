@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline import cube, ingest, job, ledger, profiles, request
+from pipeline import access, cube, ingest, job, ledger, reader, request
 from pipeline.demo.faults import Answered, Fault
 from pipeline.demo.server import Remote
 from pipeline.events import Note
@@ -113,9 +113,8 @@ def ingested(year, tmp_path, server_factory, monkeypatch) -> Callable[[list[Faul
 
 
 def test_every_third_answer_is_a_refusal(ingested, calm, monkeypatch):
-    simulated = profiles.PROFILES["simulated"]
-    hasty = replace(simulated, gdal={**simulated.gdal, "GDAL_HTTP_RETRY_DELAY": "0.05"})
-    monkeypatch.setattr(profiles, "PROFILES", {**profiles.PROFILES, "simulated": hasty})
+    monkeypatch.setattr(access, "HTTP", {**access.HTTP, "GDAL_HTTP_RETRY_DELAY": "0.05"})
+    monkeypatch.setattr(reader, "PAUSE", 0.05)
     done = ingested(every_third("*.tif"))
     bad, total = refused(done.server.log.all(), ".tif")
     assert bad == total // 3 > 300

@@ -296,7 +296,7 @@ def test_a_combination_of_the_references_bands_is_given_back(seed: int, psf: str
     mixing = np.random.default_rng(seed).uniform(-0.5, 1, (3, 3))
     now = 0.1 + np.tensordot(mixing, s2.astype(float), 1)
     landsat = down(now, response(psf, SIGMA, 1)).astype(np.float32)  # type: ignore[arg-type]
-    assert abs(atprk(s2, landsat, psf=psf) - now).max() < 1e-5  # type: ignore[arg-type]
+    assert abs(atprk(s2, landsat, psf=psf, valid=(-9, 9)) - now).max() < 1e-5  # type: ignore[arg-type]
 
 
 def test_a_better_covariate_makes_a_better_result() -> None:
@@ -455,7 +455,7 @@ def test_small_and_narrow_images_are_borne(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     bands, rows, cols = shape
     s2, landsat = rng.uniform(0, 0.5, shape), rng.uniform(0, 0.5, (bands, rows // 3, cols // 3))
-    out = atprk(s2.astype(np.float32), landsat.astype(np.float32), psf="square")
+    out = atprk(s2.astype(np.float32), landsat.astype(np.float32), psf="square", valid=(-9, 9))
     assert abs(degrade(out) - landsat).max() < 1e-6
 
 
@@ -491,3 +491,22 @@ def test_digital_numbers_are_refused() -> None:
     s2, landsat, _ = land(1, side=24)
     with pytest.raises(ValueError, match="digital numbers"):
         atprk(s2 * 10_000, landsat)
+
+
+def test_what_goes_astray_is_held_within_what_the_products_can_hold() -> None:
+    s2, landsat, _ = land(5, side=24)
+    wild = atprk(s2 * np.float32(3), landsat * np.float32(2), valid=(0.1, 0.2))
+    assert wild.min() >= np.float32(0.1)
+    assert wild.max() <= np.float32(0.2)
+
+
+def test_a_mirror_image_adds_no_cells_to_the_regression() -> None:
+    """A small area is continued by its mirror image to fill a window; its few cells are not more for it."""
+    s2, landsat, _ = land(6, side=12)
+    mirrored = [np.pad(a, ((0, 0), (0, 7 * a.shape[1]), (0, 7 * a.shape[2])), mode="symmetric") for a in (s2, landsat)]
+    # all bands have four coefficients here: 16 cells are too few for them at 5 cells each, and stay so
+    alone, wide = atprk(s2, landsat, psf="square", lags=3), atprk(*mirrored, psf="square", lags=3)
+    one = atprk(s2, landsat, psf="square", lags=3, scheme="selected")
+    assert np.array_equal(alone, one)
+    all_of = atprk(*mirrored, psf="square", lags=3, scheme="selected")
+    assert np.array_equal(wide, all_of)

@@ -44,7 +44,7 @@ def test_only_a_source_must_be_given(folder: Path) -> None:
     assert exam == Examination(sources=("simulated",), base=folder)
     assert exam.methods == contestants.DEFAULT
     assert exam.area is None
-    assert exam.rules == Rules()
+    assert exam.rules == Rules("other-day")
     assert exam.draw == Draw()
 
 
@@ -148,15 +148,27 @@ def test_unknown_methods_are_refused_before_anything_starts(folder: Path, method
     assert words in str(caught.value)
 
 
+def test_a_protocol_that_a_source_does_not_know_is_refused(folder: Path) -> None:
+    for source, protocol in (("simulated", "reduced"), ("scenes", "cross-sensor"), ("a.npz", "paper")):
+        with pytest.raises(PlanError, match=f"protocol {protocol} is not one of"):
+            make(sources=(source,), base=folder, protocol=protocol)
+    assert make(sources=("scenes",), base=folder, protocol="reduced").rules.protocol == "reduced"
+
+
+def test_the_papers_own_data_are_taken_by_its_protocol() -> None:
+    assert Examination(sources=("data/hailar-2019",)).rules.protocol == "paper"
+    assert Examination(sources=("data/mine",), printed="dezhou").rules.protocol == "paper"
+
+
 def test_one_protocol_serves_folders_and_areas() -> None:
     def asked(protocol: str) -> Examination:
         return Examination(sources=("x",), protocol=protocol, windows=7, side=108, seed=3, share=0.2)  # type: ignore[arg-type]
 
     assert {p: asked(p).rules.protocol for p in ("auto", "paper", "other-day", "cross-sensor", "reduced")} == {
-        "auto": "paper",
+        "auto": "other-day",
         "paper": "paper",
         "other-day": "other-day",
-        "cross-sensor": "paper",
+        "cross-sensor": "other-day",
         "reduced": "reduced",
     }
     assert asked("reduced").draw == Draw("reduced", 7, 108, seed=3)
