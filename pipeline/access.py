@@ -20,7 +20,7 @@ Signing = Literal["none", "planetary-computer"]
 HTTP: Mapping[str, str] = MappingProxyType(
     {
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # else every open asks for side-car files first
-        "GDAL_HTTP_MAX_RETRY": "1",  # silent; the retries that are told and bounded are the reader's (pipeline.hosts)
+        "GDAL_HTTP_MAX_RETRY": "2",  # silent; the retries that are told and bounded are the reader's (pipeline.hosts)
         "GDAL_HTTP_RETRY_DELAY": "0.5",
         "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
         "GDAL_HTTP_CONNECTTIMEOUT": "10",

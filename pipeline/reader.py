@@ -38,7 +38,7 @@ from pipeline.sensors import to_reflectance
 
 TRIES = 6
 """Attempts at an asset whose server does not answer before the tile fails (the tile itself is tried again, too)."""
-TRIES_READING = 3
+TRIES_READING = 5
 """Attempts at an asset that comes and cannot be read: what was cut on the way may be whole the next time."""
 RENEWALS = 3
 """New tokens for one asset before a refusal counts like any other error: then it is not the token's age."""
