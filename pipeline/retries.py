@@ -91,4 +91,6 @@ class _Ear(logging.Handler):
 @cache
 def _overhear() -> None:
     """Listen to GDAL's warnings, which rasterio logs in the thread in which they come up: GDAL counts no repeats."""
-    logging.getLogger("rasterio._env").addHandler(_Ear(logging.WARNING))
+    gdal = logging.getLogger("rasterio._env")
+    gdal.setLevel(logging.WARNING)  # its own: a terminal that is to stay quiet raises the level of all of rasterio
+    gdal.addHandler(_Ear(logging.WARNING))

@@ -164,7 +164,8 @@ def test_a_uniform_change_of_coarse_images_without_detail_is_followed_exactly(se
     then = np.full((2, 10, 10), 0.2, np.float32)
     still = starfm(s2, then, coarse_then=then)
     moved = starfm(s2, then + np.float32(change), coarse_then=then)
-    np.testing.assert_allclose(moved - still, change, atol=1e-6)
+    # float32 pixels of 0.2, weighed by logarithms of their differences in units of 1e-4
+    np.testing.assert_allclose(moved - still, change, atol=5e-6)
     assert abs(moved - change - s2).max() <= tolerance(s2)
 
 
