@@ -2,25 +2,21 @@
 
 # no `from __future__ import annotations` here: Prefect reads the signature's types when the flow is served
 
-import logging
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.artifacts import Board
 from flows.commands.comparisons import examined
 from flows.examine import examine
-from flows.expected import keep_in_words
-from flows.fuse_year import tell, watched_step
+from flows.fuse_year import heard, watched_step
 from flows.session import new_run
 from pipeline import examination
 from pipeline import request as requests
 from pipeline.errors import MarstfnError
-from pipeline.events import Event
 
 
 @flow(name="evaluate-year", persist_result=False, validate_parameters=True)
@@ -82,15 +78,7 @@ def evaluate_year(
     Returns:
         Path of the report.
     """
-    logger = get_run_logger()
-    keep_in_words()
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
-    board = Board("evaluate-year")
-
-    def listener(event: Event) -> None:
-        tell(logger, event)
-        board(event)
-
+    logger, listener = heard("evaluate-year")
     try:
         exam = examination.make(
             sources=(aoi,) if isinstance(aoi, str) else tuple(aoi),

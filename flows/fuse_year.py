@@ -129,14 +129,11 @@ def fuse_year(
     Returns:
         Path or URL of the finished cube.
     """
-    logger = get_run_logger()
-    keep_in_words()
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
-    board, companion = Board(), _companion.get()
+    logger, shown = heard("fuse-year")
+    companion = _companion.get()
 
     def listener(event: Event) -> None:
-        tell(logger, event)
-        board(event)
+        shown(event)
         if companion is not None:
             companion.listener(event)
 
@@ -181,6 +178,20 @@ def fuse_year(
     for line in finished(done):
         logger.info(line)
     return done.cube
+
+
+def heard(flow: str) -> tuple[logging.Logger | logging.LoggerAdapter[Any], Listener]:
+    """The logger of the flow run this is called in, and a listener that tells its log and the Prefect page."""
+    logger = get_run_logger()
+    keep_in_words()
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
+    board = Board(flow)
+
+    def listener(event: Event) -> None:
+        tell(logger, event)
+        board(event)
+
+    return logger, listener
 
 
 def tell(logger: logging.Logger | logging.LoggerAdapter[Any], event: Event) -> None:

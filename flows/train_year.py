@@ -2,26 +2,22 @@
 
 # no `from __future__ import annotations` here: Prefect reads the signature's types when the flow is served
 
-import logging
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.artifacts import Board
 from flows.commands.lessons import learnt
-from flows.expected import keep_in_words
-from flows.fuse_year import tell, watched_step
+from flows.fuse_year import heard, watched_step
 from flows.learn import learn
 from flows.session import new_run
 from pipeline import lesson, overrides
 from pipeline import request as requests
 from pipeline.choices import CloudMaskName, Landsat, Nbar, Snow
 from pipeline.errors import MarstfnError
-from pipeline.events import Event
 
 
 @flow(name="train-year", persist_result=False, validate_parameters=True)
@@ -115,15 +111,7 @@ def train_year(
     Returns:
         Path of the weights.
     """
-    logger = get_run_logger()
-    keep_in_words()
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
-    board = Board("train-year")
-
-    def listener(event: Event) -> None:
-        tell(logger, event)
-        board(event)
-
+    logger, listener = heard("train-year")
     try:
         course = lesson.make(
             aoi=aoi,

@@ -168,9 +168,13 @@ PARTS: Mapping[str, Part] = MappingProxyType(
 
 def filled(view: Scene, image: Array) -> NDArray[np.float64]:
     """The six bands of a result, what it leaves empty as bicubic Landsat."""
+    return np.asarray(metrics.fill_empty(image[: len(BANDS)], fallback(view)), np.float64)
+
+
+def fallback(view: Scene) -> Array:
+    """(6,H,W) that stands for the pixels a method leaves empty: bicubic Landsat, its holes closed."""
     _, coarse, _ = fill_holes(view.s2, view.landsat)
-    fallback = bicubic(view.s2, coarse, None)
-    return np.asarray(metrics.fill_empty(image[: len(BANDS)], np.asarray(fallback)), np.float64)
+    return bicubic(view.s2, coarse, None)
 
 
 def _everywhere(view: Scene) -> NDArray[np.bool_]:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from marstfn import metrics
 from marstfn.bands import BANDS, RATIO
-from marstfn.baselines.degrade import Array, degrade, upsample
+from marstfn.baselines.degrade import Array, degrade
 from marstfn.comparison import Case
-from marstfn.evaluate import BLOCK, changed, unchanged
-from marstfn.patches import fill_holes
+from marstfn.evaluate import BLOCK, changed, fallback, unchanged
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
@@ -110,9 +109,8 @@ class Ground:
         parts = {ALL: scored, CHANGED: scored & changed(view), UNCHANGED: scored & unchanged(view)}
         side = block_side(scored.shape)
         known = truth[:, scored] if scored.any() else np.full((len(truth), 1), np.nan)
-        _, coarse, _ = fill_holes(view.s2, view.landsat)
         labels = metrics.blocks((scored.shape[0], scored.shape[1]), side)
-        empty = np.asarray(upsample(coarse), np.float64)
+        empty = np.asarray(fallback(view), np.float64)
         return cls(case, truth, empty, parts, labels, side, known.mean(1), known.max(1))
 
     def filled(self, image: Array) -> Doubles:

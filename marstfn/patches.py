@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from marstfn.bands import RATIO
 from marstfn.baselines.degrade import Array, upsample
+from marstfn.baselines.holes import closed
 
 STEP = 6
 """Patches start at multiples of 6 px (60 m), where 10 m, 15 m and 30 m pixels share corners."""
@@ -59,7 +58,7 @@ def fill_holes(s2: Array, landsat: Array, pan: Array | None = None) -> tuple[Arr
     if coarse_hole.any():
         reference = known_mean(np.where(hole, np.nan, s2))
         filled = np.where(coarse_hole, reference, landsat)
-        filled = _nearest(filled)
+        filled, _ = closed(filled)
     fine = np.where(hole, upsample(filled), s2) if hole.any() else s2
     sharp = pan
     if pan is not None and np.isnan(pan).any():
@@ -81,13 +80,3 @@ def known_mean(fine: Array) -> Array:
     total = np.where(known, cells, 0).sum((2, 4), dtype=np.float64)
     mean: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
     return mean
-
-
-def _nearest(coarse: Array) -> Array:
-    unknown: NDArray[np.bool_] = np.isnan(coarse).any(axis=0)  # type: ignore[assignment]
-    if not unknown.any():
-        return coarse
-    if unknown.all():
-        return np.zeros_like(coarse)
-    row, col = distance_transform_edt(unknown, return_distances=False, return_indices=True)
-    return coarse[:, row, col]

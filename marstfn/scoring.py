@@ -104,9 +104,16 @@ class Scores:
     def methods(self, group: str) -> tuple[str, ...]:
         """Those that made something of a date of the group, or all if none did: what failed on every date is told among
         the failures alone."""
-        own = [r for r in self.records if r.group == group]
-        made = {r.method for r in own if r.case != AVERAGE and not r.reason}
-        return tuple(dict.fromkeys(r.method for r in own if r.method in made or not made))
+        return self._methods[group]
+
+    @cached_property
+    def _methods(self) -> dict[str, tuple[str, ...]]:
+        out = {}
+        for group in self.groups:
+            own = [r for r in self.records if r.group == group]
+            made = {r.method for r in own if r.case != AVERAGE and not r.reason}
+            out[group] = tuple(dict.fromkeys(r.method for r in own if r.method in made or not made))
+        return out
 
     def record(self, group: str, case: str, method: str, part: str = ALL, band: str = POOLED) -> Record:
         """KeyError where there is none."""

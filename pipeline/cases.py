@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from marstfn import flanders, situations
 from marstfn.comparison import Case
@@ -27,6 +28,7 @@ from pipeline.folder import Rules
 from pipeline.store import PLAN, Store
 from pipeline.yearly import Draw
 
+Kind = Literal["simulated", "set", "store", "folder", "arrays"]
 SIMULATED = "simulated"
 WINDOWS = (1, 10, 30)
 """Flanders: days around the date in which no reference may lie (1: only the day itself)."""
@@ -48,25 +50,38 @@ def each(
     Raises AssetError where the source cannot be read or is none, saying what can be given; StoreError, CubeError and
     PlanError where it is a store that gives no case; ValueError for a `side` that does not nest.
     """
-    if source == SIMULATED:
+    kind, path = kind_of(source), Path(source).expanduser()
+    if kind == "simulated":
         return situations.each(side)
-    name, colon, data = source.partition(":")
-    if colon and name in SETS:
+    if kind == "set":
+        name, _, data = source.partition(":")
         return iter(_of_set(name, Path(data).expanduser()))
-    path = Path(source).expanduser()
-    if source and "://" in source:
-        return yearly.cases(Store(source), draw)
-    if source and path.is_dir():
-        if (path / PLAN).exists():
-            return yearly.cases(Store(str(path)), draw)
+    if kind == "store":
+        return yearly.cases(Store(source if "://" in source else str(path)), draw)
+    if kind == "folder":
         return folder.cases(path, rules)
-    if path.suffix == ".npz":
+    if kind == "arrays":
         return iter([arrays.case(path)])
     sets = ", ".join(f"{name}:DATA" for name in SETS)
     raise AssetError(
         f"{source!r} names no cases; give {SIMULATED}, {sets}, a folder of GeoTIFFs by date, a store whose inputs are "
         "read, or a file .npz"
     )
+
+
+def kind_of(source: str) -> Kind | None:
+    """What a source is, by its name and by what lies there; None where it is none."""
+    if source == SIMULATED:
+        return "simulated"
+    name, colon, _ = source.partition(":")
+    if colon and name in SETS:
+        return "set"
+    if "://" in source:
+        return "store"
+    path = Path(source).expanduser()
+    if source and path.is_dir():
+        return "store" if (path / PLAN).exists() else "folder"
+    return "arrays" if path.suffix == ".npz" else None
 
 
 def _of_set(name: str, root: Path) -> list[Case]:

@@ -30,7 +30,6 @@ from pipeline.folder import Rules
 from pipeline.job import Job
 from pipeline.page import About, Findings
 from pipeline.request import Request
-from pipeline.store import PLAN
 from pipeline.yearly import Draw
 
 Protocol = Literal["auto", "paper", "other-day", "cross-sensor", "reduced"]
@@ -172,12 +171,11 @@ def make(**given: object) -> Examination:
 
 def _protocols(source: str, base: Path) -> tuple[str, ...]:
     """What may be asked of a source beside its own way."""
-    name, colon, _ = source.partition(":")
-    if is_area(source, base) or "://" in source or (Path(source) / PLAN).exists():
+    kind = cases.kind_of(source)
+    if is_area(source, base) or kind == "store":
         return ("cross-sensor", "reduced")
-    if source == cases.SIMULATED or (colon and name in cases.SETS) or Path(source).suffix == ".npz":
-        return ()
-    return ("paper", "other-day", "reduced")
+    # of what is none, reading it tells
+    return ("paper", "other-day", "reduced") if kind in ("folder", None) else ()
 
 
 def request(exam: Examination, **given: Any) -> Request:

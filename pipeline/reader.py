@@ -89,7 +89,7 @@ class Driver(RioDriver):  # type: ignore[misc]
 
 class _Reader:
     def __init__(self, asset: Asset, where: str, repeats: Repeats) -> None:
-        self._asset, self._where, self._repeats, self._sign = asset, where, repeats, asset.access.sign
+        self._asset, self._where, self._repeats = asset, where, repeats
 
     def read(
         self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None
@@ -115,7 +115,7 @@ class _Reader:
             signed = href
             try:
                 with self._repeats.reading(), access.opened(), _uncached(attempt + renewals):
-                    signed = self._sign(href)
+                    signed = access.sign(href)
                     pixels = _warp(signed, self._asset, target, resampling)
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
                 reason = _reason(error)

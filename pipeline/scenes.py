@@ -144,9 +144,10 @@ def _usable(
         try:
             if not (wanted.first <= solar_day(acquired(item), wanted.longitude) <= wanted.last):
                 continue
-            if not _meets(item, wanted.area):
+            outline = footprint(item)
+            if outline is not None and not shapely.intersects(outline, wanted.area):
                 continue
-            why = _unfit(item, product, wanted)
+            why = _unfit(item, product, wanted, outline)
             if why is None:
                 pystac_item(item)  # what pystac cannot read must not reach the plan
         except (CatalogError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -177,8 +178,8 @@ def _once(items: list[Item], role: Role, dropped: list[Dropped]) -> list[Item]:
     return twins.best(items, key, twins.landsat_rank, dropped)
 
 
-def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
-    """Why an item cannot serve, or None."""
+def _unfit(item: Item, product: Product, wanted: Wanted, outline: BaseGeometry | None) -> str | None:
+    """Why an item with this footprint cannot serve, or None."""
     properties = item["properties"]
     name = platform(item)
     platforms = wanted.platforms(product.role)
@@ -192,7 +193,7 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
         return f"relative address of asset {', '.join(relative)}, and no self link that says where it begins"
     if not placed(item, product.keys):
         return "no projection information (proj:epsg, proj:code, wkt2 or projjson): it cannot be placed on a grid"
-    if footprint(item) is None:  # odc-stac refuses a whole load for the sake of one
+    if outline is None:  # odc-stac refuses a whole load for the sake of one
         return "no usable footprint (geometry): it cannot be told where it lies"
     elevation = sun_elevation(item)
     if elevation is not None and elevation <= 0:
@@ -208,11 +209,6 @@ def _unfit(item: Item, product: Product, wanted: Wanted) -> str | None:
 
 def _relative(href: str) -> bool:
     return "://" not in href and not href.startswith("/")
-
-
-def _meets(item: Item, area: BaseGeometry) -> bool:
-    outline = footprint(item)
-    return outline is None or bool(shapely.intersects(outline, area))
 
 
 def _scenes(sensor: SensorName, items: list[Item], wanted: Wanted, pan: Mapping[str, Item]) -> list[Scene]:

@@ -43,11 +43,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from marstfn.bands import COARSE, FINE, PAN_RES, RATIO
 from marstfn.baselines.check import checked, unknown
 from marstfn.baselines.degrade import Array, upsample
+from marstfn.baselines.holes import closed
 from marstfn.baselines.variogram import Exponential, Floats, Grid, deconvolved, fitted, semivariogram
 
 Response = Literal["gaussian", "square"]
@@ -252,25 +252,13 @@ def kriged(residual: Floats, taps: Floats, lags: int, grid: Grid) -> Floats:
     lambdas = np.stack(
         [weights(deconvolved(fitted(gamma, RATIO), lags, RATIO, grid), taps) for gamma in semivariogram(residual, lags)]
     )
-    wide = np.pad(_nearest(residual), ((0, 0), *((side // 2, side // 2),) * 2), mode="edge")
+    wide = np.pad(closed(residual)[0], ((0, 0), *((side // 2, side // 2),) * 2), mode="edge")
     out = np.zeros((len(residual), rows * RATIO, cols * RATIO))
     for place in range(RATIO**2):
         part = out[:, place // RATIO :: RATIO, place % RATIO :: RATIO]
         for i in range(side**2):
             up, left = divmod(i, side)
             part += lambdas[:, place, i, None, None] * wide[:, up : up + rows, left : left + cols]
-    return out
-
-
-def _nearest(image: Floats) -> Floats:
-    """(b, h, w) with the pixels that are NaN, the same in all bands, as their nearest known one; 0 if there is none."""
-    holes = np.isnan(image[0])
-    if not holes.any():
-        return image
-    if holes.all():
-        return np.zeros_like(image)
-    row, col = distance_transform_edt(holes, return_distances=False, return_indices=True)
-    out: Floats = image[:, row, col]
     return out
 
 

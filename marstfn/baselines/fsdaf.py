@@ -36,12 +36,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import ClusterError, kmeans2, vq
-from scipy.ndimage import distance_transform_edt
 from scipy.special import xlogy
 
 from marstfn.bands import RATIO
 from marstfn.baselines.check import checked, unknown
 from marstfn.baselines.degrade import Array, degrade
+from marstfn.baselines.holes import closed
 from marstfn.baselines.similar import smoothed
 from marstfn.patches import known_mean
 
@@ -170,11 +170,7 @@ def class_change(
 
 def thin_plate(coarse: Array) -> Real:
     """(b,h,w) -> (b,3h,3w): at every fine pixel the thin-plate spline through the nearest 7 x 7 cells' centres."""
-    holes = np.isnan(coarse).any(0)
-    values = coarse.astype(np.float64)
-    if holes.any():
-        near = distance_transform_edt(holes, return_distances=False, return_indices=True)
-        values = values[:, near[0], near[1]]
+    values, _ = closed(coarse.astype(np.float64))
     bands, height, width = values.shape
     rows, cols = min(NODES, height), min(NODES, width)
     weights = _spline(rows, cols)

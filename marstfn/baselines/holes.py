@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from marstfn.baselines.degrade import Array, degrade, upsample
+
+Number = TypeVar("Number", bound=np.floating[Any])
 
 
 def degraded(fine: Array, psf: Literal["block"] | float = "block") -> Array:
@@ -26,7 +28,7 @@ def degraded(fine: Array, psf: Literal["block"] | float = "block") -> Array:
     return out
 
 
-def closed(coarse: Array) -> tuple[Array, NDArray[np.bool_]]:
+def closed(coarse: NDArray[Number]) -> tuple[NDArray[Number], NDArray[np.bool_]]:
     """(b,h,w) with holes -> the same with the nearest cell known in all bands in place of each hole (0 where no cell
     is), and (h,w) where the holes were."""
     hole = np.asarray(np.isnan(coarse).any(axis=0))
