@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # servers that tests talk to; apart, for they want other releases of what Prefect needs
 SERVERS := .venv-stac
 
-.PHONY: help install servers demo test check up down clean lock
+.PHONY: help install servers demo test check bench up down clean lock
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -49,6 +49,9 @@ check: $(STAMP)  ## style, types and the direction of imports
 test: check servers  ## every check and every test, with coverage
 	$(BIN)/coverage erase
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+
+bench: $(STAMP)  ## measure speed, memory and growth side by side, and print the tables (PART=network: one of them)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks $(PART)
 
 up: $(STAMP)  ## start a Prefect server and a worker on loopback, and deploy both flows
 	$(BIN)/marstfn up
