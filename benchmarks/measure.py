@@ -45,7 +45,7 @@ def alternated(candidates: Mapping[str, Callable[[], object]], rounds: int = 5) 
         run()
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(rounds):
-        names = list(candidates) if turn % 2 == 0 else list(reversed(candidates))
+        names = list(candidates) if turn % 2 == 0 else list(candidates)[::-1]
         for name in names:
             start = time.perf_counter()
             candidates[name]()
