@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# processes that run tests: each may hold 2 GB with the servers and clusters it starts
+JOBS ?= 2
 # servers that tests talk to; apart, for they want other releases of what Prefect needs
 SERVERS := .venv-stac
 
@@ -48,7 +50,8 @@ check: $(STAMP)  ## style, types and the direction of imports
 
 test: check servers  ## every check and every test, with coverage
 	$(BIN)/coverage erase
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal \
+	  --cov --cov-report=term:skip-covered $(PYTEST)
 
 bench: $(STAMP)  ## measure speed, memory and growth side by side, and print the tables (PART=network: one of them)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks $(PART)
