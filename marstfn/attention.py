@@ -31,8 +31,10 @@ def padded(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def _blocks(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
     """Some pixels after others, at their own width: torch's fused kernel for CPUs would multiply the zeros."""
     pixels = query.shape[1]
-    for q, k, v, o in zip(query, key, value, out, strict=True):
-        keys = k.t()
+    room = torch.empty((min(BLOCK, pixels), pixels))
+    for q, k, v, o in zip(query, key.transpose(1, 2), value, out, strict=True):
         for first in range(0, pixels, BLOCK):
-            scores = torch.softmax(q[first : first + BLOCK] @ keys, dim=-1)
-            o[first : first + BLOCK].addmm_(scores, v)
+            asking = q[first : first + BLOCK]
+            # one piece of memory for all blocks: fresh pages cost more than the softmax
+            scores = torch.mm(asking, k, out=room[: len(asking)])
+            o[first : first + BLOCK].addmm_(torch.softmax(scores, dim=-1, out=scores), v)
