@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -89,7 +90,6 @@ class _Stacked:
         return torch.empty((n, h, w, self._fuse.shape[1]), device=self._place.device, dtype=self._place.dtype)
 
     def __call__(self, room: Tensor) -> Tensor:
-        n, h, w, every = room.shape
         maps = room.permute(0, 3, 1, 2)
         known = width = len(self._fuse)
         for conv in self._layers:
@@ -113,14 +113,15 @@ class _Summed:
         self._width, self._growth = block.fuse.out_channels, layers[0].out_channels
         edges = [0, *(c.in_channels for c in layers), block.fuse.in_channels]
         self._wide: list[Convolution] = []
-        for k, (lo, hi) in enumerate(zip(edges, edges[1:], strict=False)):
-            owed = layers[k:] if k else layers
-            if not owed or hi == lo:
-                continue
+        for k, (lo, hi) in enumerate(pairwise(edges)):
+            owed = layers[k:]
+            if not owed:
+                break
             kernel = torch.cat([c.weight.detach()[:, lo:hi] for c in owed])
             offset = torch.cat([bias(c) for c in layers]) if k == 0 else None
             self._wide.append(Convolution(kernel, offset, place, relu=False))
-        self._fuse = [place.put(part) for part in matrix(block.fuse).split([self._width, *[self._growth] * len(layers)], 1)]
+        widths = [self._width, *[self._growth] * len(layers)]
+        self._fuse = [place.put(part) for part in torch.split(matrix(block.fuse), widths, 1)]
         self._offset = place.put(bias(block.fuse))
 
     def room(self, n: int, h: int, w: int) -> Tensor:

@@ -19,17 +19,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from marstfn.attention import position
-from marstfn.convolution import STACKED, Convolution, Place, bias, dense, matrix, rows
-from marstfn.model import CBAM, CSARDB, MARSTFN, RDB, SE, DANet, Multiscale, Network, parts
+from marstfn.convolution import SUMMED, Convolution, Place, bias, dense, matrix, rows
+from marstfn.model import CBAM, CSARDB, MARSTFN, RDB, SE, Config, DANet, Multiscale, parts
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
 
-def supports(network: Network) -> bool:
-    """Whether `Inference` knows this form; the ablations and the sibling predict as they learned."""
-    c = network.config
+VARIANT = "folded 1"
+"""Of the arithmetic here: a new number whenever it changes, since pixels may then differ by rounding."""
+TRAINED = "as trained"
+
+
+def supports(config: Config) -> bool:
+    """Whether `Inference` knows this network; the ablations and the sibling predict in the form that learns."""
+    c = config
     whole = c.multiscale and c.attention and c.residual and c.danet and c.cbam and c.blocks > 0 and c.layers > 0
-    return isinstance(network, MARSTFN) and whole and c.skip_merge == "sum"
+    return c.network == "marstfn" and whole and c.skip_merge == "sum"
+
+
+def variant(config: Config, form: str = SUMMED) -> str:
+    """Which arithmetic a network is predicted with; it belongs to what identifies its pixels."""
+    return f"{VARIANT}, {form}" if supports(config) else TRAINED
 
 
 class Inference:
@@ -40,21 +50,20 @@ class Inference:
 
     def __init__(
         self,
-        network: Network,
+        network: nn.Module,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        form: str = STACKED,
+        form: str = SUMMED,
     ) -> None:
-        if not (isinstance(network, MARSTFN) and supports(network)):
+        if not (isinstance(network, MARSTFN) and supports(network.config)):
             raise ValueError("this form of network has no inference form of its own; call the network itself")
         self.config = config = network.config
         self.dtype = dtype
         own, full = Place(torch.device(device), dtype), Place(torch.device(device), torch.float32)
-        width = config.features
         self._coarse = _Multiscale(_is(network.coarse, Multiscale), own)
         self._sharp = None if network.sharp is None else _Multiscale(_is(network.sharp, Multiscale), own)
-        self._join = [own.put(part) for part in matrix(network.join).split(config.features, 1)]
+        self._join = [own.put(part) for part in torch.split(matrix(network.join), config.features, 1)]
         self._join_bias = own.put(bias(network.join))
         excite = _is(network.excite, SE)
         self._excite = _Gate(excite.down, excite.up, own)
@@ -145,7 +154,7 @@ class _Multiscale:
     def __init__(self, module: Multiscale, place: Place) -> None:
         fuse = matrix(module.fuse).double()  # (f, 5 f)
         self._width = len(fuse)
-        kernels = fuse.split(self._width, 1)
+        kernels = torch.split(fuse, self._width, 1)
         self._bias = place.put(bias(module.fuse))
         pointwise = (module.point, module.pooled)
         self._point, self._pooled = ((place.put(matrix(c)), place.put(bias(c))) for c in pointwise)
@@ -184,7 +193,7 @@ class _DANet:
 
     def __call__(self, x: Tensor, out: Tensor) -> None:
         """x (n, h w, c), out (n, h w, f)."""
-        query, key, value = F.linear(x, self._weight, self._bias).split(self._split, 2)
+        query, key, value = torch.split(F.linear(x, self._weight, self._bias), self._split, 2)
         position(query, key, value, out)
         # energies grow with the number of pixels: float16 would overflow
         wide = x.float()
