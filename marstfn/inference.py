@@ -25,8 +25,9 @@ from marstfn.model import CBAM, CSARDB, MARSTFN, RDB, SE, Config, DANet, Multisc
 Kind = TypeVar("Kind", bound=nn.Module)
 
 
-VARIANT = "folded 1"
-"""Of the arithmetic here: a new number whenever it changes, since pixels may then differ by rounding."""
+VARIANT = "folded 1, summed"
+"""Of the arithmetic here: a new number whenever it changes, since pixels may then differ by rounding. It is part of what
+identifies a fused tile."""
 TRAINED = "as trained"
 
 
@@ -37,9 +38,9 @@ def supports(config: Config) -> bool:
     return c.network == "marstfn" and whole and c.skip_merge == "sum"
 
 
-def variant(config: Config, form: str = SUMMED) -> str:
+def variant(config: Config) -> str:
     """Which arithmetic a network is predicted with; it belongs to what identifies its pixels."""
-    return f"{VARIANT}, {form}" if supports(config) else TRAINED
+    return VARIANT if supports(config) else TRAINED
 
 
 class Inference:
