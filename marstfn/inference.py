@@ -26,8 +26,8 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 
 VARIANT = "folded 1, summed"
-"""Of the arithmetic here: a new number whenever it changes, since pixels may then differ by rounding. It is part of what
-identifies a fused tile."""
+"""Of the arithmetic here: a new number whenever it changes, since pixels may then differ by rounding. It belongs
+to what identifies a fused tile."""
 TRAINED = "as trained"
 
 
