@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from marstfn.baselines.degrade import Array
-from marstfn.model import build
+from marstfn.batches import Batches, Model
+from marstfn.inference import variant
+from marstfn.lane import Lane, Part, empty
 from marstfn.patches import blend, fill_holes
+from marstfn.precision import FLOAT32, calibrate, forward
 from marstfn.weights import Weights
 
 Predict = Callable[[Array, Array, Array | None, Array | None], Array]
 """(n,6,p,p), (n,6,p/3,p/3), (n,1,2p/3,2p/3) or None, context (n,8,p,p) or None -> (n,6,p,p), float32 reflectance;
 (n,7,p,p) where uncertainty comes with it."""
+Patches = tuple[Array, Array, Array | None, Array | None]
+"""Arguments of a `Predict`."""
 
 
 class Predictor:
     """A network on one device. The forward pass always sees exactly `batch` patches (short ones padded with zeros),
-    so that a patch's result does not depend on how many came with it; `threads` > 0 sets torch's for the process."""
+    so that a patch's result does not depend on how many came with it; `threads` > 0 sets torch's for the process.
 
-    def __init__(self, weights: Weights, *, device: str = "cpu", batch: int = 8, threads: int = 0) -> None:
+    `precision`: one of `marstfn.precision.PRECISIONS`; "auto" measures here and now, so that whoever needs the same
+    pixels again resolves it once (`marstfn.precision.calibrate`) and says the result. Where the device's memory does
+    not hold `batch` patches they are halved for good, and `passes` tells. On CUDA, float32 is float32: TF32 is
+    switched off for the process.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        device: str = "cpu",
+        batch: int = 8,
+        threads: int = 0,
+        precision: str = FLOAT32,
+        model: Model | None = None,
+    ) -> None:
+        """`model` in place of the weights' own, for trials. Raises ValueError for a batch below 1, an unknown
+        precision, or half precision of a network that has no inference form."""
         if batch < 1:
             raise ValueError(f"batch of {batch} patches; it must be at least 1")
         if threads > 0:
@@ -30,10 +55,27 @@ class Predictor:
         self.weights = weights
         self.device = torch.device(device)
         self.batch = batch
-        model = build(weights.config)
-        model.load_state_dict(weights.state)
-        self._model = model.to(self.device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        self._precision = calibrate(weights, device) if precision == "auto" else precision
+        self._batches = Batches(model or forward(weights, self.device, self._precision), self.device, batch)
         self._lock = threading.Lock()
+
+    @property
+    def precision(self) -> str:
+        """In which the network computes; never "auto"."""
+        return self._precision
+
+    @property
+    def variant(self) -> str:
+        """The form of the network that computes: another one may differ by rounding."""
+        return variant(self.weights.config)
+
+    @property
+    def passes(self) -> Mapping[int, int]:
+        """Forward passes so far by their number of patches: below `batch` where memory ran out."""
+        return self._batches.passes
 
     @property
     def patch(self) -> int:
@@ -59,8 +101,59 @@ class Predictor:
         """(n,6,p,p), (n,6,p/3,p/3), (n,1,2p/3,2p/3) or None, (n,8,p,p) or None -> (n,6,p,p), float32 reflectance
         without NaN, any n; (n,7,p,p) where `interval` is not None. Pan and context are dropped where they are not used.
 
-        Raises ValueError where p is not the trained patch side, pan or context is missing, or an input holds NaN.
+        Raises ValueError where p is not the trained patch side, pan or context is missing, or an input holds NaN;
+        marstfn.batches.DeviceMemoryError where the device's memory does not hold one patch.
         """
+        (out,) = self.series([(s2, landsat, pan, context)])
+        return out
+
+    def series(self, parts: Iterable[Patches], *, counts: bool = False) -> Iterator[NDArray[Any]]:
+        """The same for many parts (dates, tiles), a result for each, in their order; int16 in units of 1e-4 with
+        `counts`, rounded on the device.
+
+        Batches are filled across the parts as these follow one another, and a part's result comes once its last batch
+        is back, up to two batches after it was asked for: so the device computes while the next parts are made.
+        """
+        lane: Lane | None = None
+        waiting: deque[Part] = deque()
+        flying: deque[Any] = deque()
+
+        def launch(lane: Lane) -> None:
+            with self._lock, torch.inference_mode():
+                flying.append(lane.launch())
+            if len(flying) == 2:
+                lane.land(flying.popleft())
+
+        for patches in parts:
+            part = self._part(patches, counts)
+            waiting.append(part)
+            lane = lane or Lane(self._batches, part, whole=counts)
+            first = 0
+            while first < len(part.out):
+                count = min(len(part.out) - first, lane.room)
+                lane.fill(part, first, count)
+                first += count
+                if not lane.room:
+                    launch(lane)
+            while waiting and not waiting[0].left:
+                yield waiting.popleft().out
+        if lane is not None:
+            if lane.room < self.batch:
+                launch(lane)
+            while flying:
+                lane.land(flying.popleft())
+        yield from (part.out for part in waiting)
+
+    def on_device(self, s2: Any, landsat: Any, pan: Any = None, context: Any = None) -> torch.Tensor:
+        """The same from tensors that lie on the device already to one that stays there, enqueued on the current stream:
+        nothing is checked, nothing waits."""
+        given = (s2, landsat, pan if self.pan else None, context if self.context else None)
+        with self._lock, torch.inference_mode():
+            return self._batches(given)
+
+    def _part(self, patches: Patches, whole: bool) -> Part:
+        """The patches, checked, without what the weights do not use."""
+        s2, landsat, pan, context = patches
         if s2.shape[-2:] != (self.patch, self.patch):
             raise ValueError(
                 f"patches of {s2.shape[-2:]} px; these weights were trained on {self.patch} x {self.patch}"
@@ -79,18 +172,7 @@ class Predictor:
             if array is not None and not np.isfinite(array).all():
                 raise ValueError(f"{name} patches hold NaN; fill them first (marstfn.patches.fill_holes)")
         channels = s2.shape[1] + (1 if self.weights.config.uncertainty else 0)
-        out = np.empty((len(s2), channels, *s2.shape[2:]), np.float32)
-        for first in range(0, len(s2), self.batch):
-            part = [None if a is None else self._padded(a[first : first + self.batch]) for a in given.values()]
-            with self._lock, torch.inference_mode():
-                result = self._model(*part)
-            out[first : first + self.batch] = result[: len(s2) - first].float().cpu().numpy()
-        return out
-
-    def _padded(self, array: Array) -> torch.Tensor:
-        full = np.zeros((self.batch, *array.shape[1:]), np.float32)
-        full[: len(array)] = array
-        return torch.from_numpy(full).to(self.device).contiguous(memory_format=torch.channels_last)
+        return Part(tuple(given.values()), empty(len(s2), (channels, *s2.shape[2:]), whole=whole), len(s2))
 
 
 def window(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import degrade
+from marstfn.inference import VARIANT
 from marstfn.methods import NETWORK, Method
 from marstfn.patches import fill_holes
 from marstfn.predict import Predict, window
@@ -58,6 +59,7 @@ def fuse_fingerprint(
             "tile": [tile.name, plan.grid.tile_px],
             "ingested": seen,
             "weights": [w.sha256 for w in plan.weights],
+            "inference": VARIANT,
             "methods": list(_chosen(plan, chosen)),
             "patch": patch_side(plan),
             "stride": options.stride,
