@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
 
 from marstfn.bands import BANDS, COARSE, FINE, PAN, PAN_RES
 from pipeline import uncertainty
@@ -34,12 +38,15 @@ from pipeline.encoding import fused_attrs as fused_attrs
 from pipeline.encoding import pack as pack
 from pipeline.encoding import source as source
 from pipeline.encoding import unpack as unpack
-from pipeline.errors import CubeError, StoreError
+from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Window
 from pipeline.layers import consolidate, coordinates, layer, scene_coordinates
 from pipeline.plan import FORMAT, Plan, Scene
 from pipeline.shifts import SceneShift
-from pipeline.store import FUSED, INPUTS, Store
+from pipeline.store import FUSED, INPUTS, Store, plainly
+
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of the system that the same write meets again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +232,23 @@ def array(store: Store, cube: str, name: str, mode: str = "r") -> zarr.Array[Any
         ) from error
 
 
+@contextmanager
+def writing(store: Store, name: str, what: str) -> Iterator[None]:
+    """Around the writing of `what` (a tile, its dates) to array `name`: an error of the system or of an object store
+    comes out as StoreError where no further attempt can help (no room, no right), else as MarstfnError."""
+    try:
+        yield
+    except (OSError, BaseError) as error:
+        text = plainly(error)
+        known = getattr(error, "errno", None)
+        final = known in HOPELESS or any(os.strerror(n) in text for n in HOPELESS)
+        remedy = "Make room there, or get the right to write there" if final else "Check that the store can be reached"
+        raise (StoreError if final else MarstfnError)(
+            f"cannot write {store.join(name)}, {what}: {text}; the tile is not entered in the ledger. "
+            f"{remedy}, and run the same command again: finished tiles are kept"
+        ) from error
+
+
 def write_block(target: zarr.Array[Any], dates: slice, window: Window, resolution: int, data: NDArray[Any]) -> None:
     """Write whole shards and nothing but whole shards: `data` (dates, ny, nx) at a tile and a time block.
 
@@ -245,10 +269,15 @@ def shard_objects(
     plan: Plan, store_name: str, array_name: str, dates: int, window: Window, resolution: int
 ) -> Iterator[str]:
     """Names in the store of the shard objects that a tile fills in one array, in order of time."""
-    rows, cols = window.roi(resolution)
-    side = plan.grid.tile_px * FINE // resolution
     for index in range(len(blocks(dates, plan.options.time_shard))):
-        yield f"{store_name}/{array_name}/c/{index}/{rows.start // side}/{cols.start // side}"
+        yield shard_object(store_name, array_name, index, window, resolution)
+
+
+def shard_object(store_name: str, array_name: str, block: int, window: Window, resolution: int) -> str:
+    """Name in the store of the shard object that a tile fills in one array and block of dates."""
+    rows, cols = window.roi(resolution)
+    side = window.grid.tile_px * FINE // resolution
+    return f"{store_name}/{array_name}/c/{block}/{rows.start // side}/{cols.start // side}"
 
 
 def inner_side(tile_px: int) -> int:
