@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from obstore.exceptions import BaseError
 
 from marstfn.bands import BANDS, COARSE, FINE, PAN, PAN_RES
-from pipeline import uncertainty
+from pipeline import shards, uncertainty
 from pipeline.encoding import AGE, QUALITY, RESIDUAL, SHIFTS, flags, identity, reflectance
 from pipeline.encoding import CLEAR as CLEAR
 from pipeline.encoding import FILL as FILL
@@ -255,14 +255,21 @@ def write_block(target: zarr.Array[Any], dates: slice, window: Window, resolutio
     Two tasks that share a shard would lose data without a word, so alignment is checked here. Raises CubeError.
     """
     rows, cols = window.roi(resolution)
-    shards = target.shards or target.chunks
-    for span, size, length in zip((dates, rows, cols), shards, target.shape, strict=True):
+    shape = target.shards or target.chunks
+    for span, size, length in zip((dates, rows, cols), shape, target.shape, strict=True):
         if span.start % size or (span.stop % size and span.stop != length) or not 0 <= span.start < span.stop <= length:
             raise CubeError(
                 f"{target.name}: a write of [{span.start}, {span.stop}) does not fill shards of {size} in {length}; "
                 "the tile side or the time block differs from the cube's"
             )
-    target[dates, rows, cols] = data
+    inside = shards.plain(target)
+    if inside is None:
+        target[dates, rows, cols] = data
+        return
+    chunk, codec = inside
+    block = [span.start // size for span, size in zip((dates, rows, cols), shape, strict=True)]
+    values = np.asarray(data, target.dtype)
+    shards.put(target, block, shards.encoded(values, shape, chunk, target.fill_value, codec))
 
 
 def shard_objects(
@@ -281,7 +288,10 @@ def shard_object(store_name: str, array_name: str, block: int, window: Window, r
 
 
 def inner_side(tile_px: int) -> int:
-    """Side of the inner chunks of the output: the largest divisor of the tile side up to 60 px."""
+    """Side of the inner chunks of the output: the largest divisor of the tile side up to 60 px.
+
+    A pixel's series reads one of them a time block; larger ones write no faster (`python -m benchmarks writing`).
+    """
     return max(d for d in range(1, 61) if tile_px % d == 0)
 
 
