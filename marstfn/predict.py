@@ -15,6 +15,7 @@ from marstfn.baselines.degrade import Array
 from marstfn.batches import Batches, Model
 from marstfn.inference import variant
 from marstfn.lane import Lane, Part, empty
+from marstfn.mosaic import blended
 from marstfn.patches import blend, fill_holes
 from marstfn.precision import FLOAT32, calibrate, forward
 from marstfn.weights import Weights
@@ -213,16 +214,8 @@ def window(
         None if context is None else np.stack([context[:, r : r + patch, c : c + patch] for r in rows for c in cols])
     )
     predicted = predict(fine, coarse, sharp, around)
-    weights = blend(patch, overlap)
-    total = np.zeros((predicted.shape[1], *s2.shape[1:]), np.float64)
-    norm = np.zeros(s2.shape[1:], np.float64)
     offsets = [(r, c) for r in rows for c in cols]
-    for (r, c), values in zip(offsets, predicted, strict=True):
-        total[:, r : r + patch, c : c + patch] += weights * values
-        norm[r : r + patch, c : c + patch] += weights
-    with np.errstate(invalid="ignore"):
-        out: Array = np.where(norm > 0, total / norm, np.nan).astype(np.float32)
-    return out
+    return blended([predicted], offsets, s2.shape[1:], blend(patch, overlap))
 
 
 def _as_they_are(s2: Array, landsat: Array, pan: Array | None) -> tuple[Array, Array, Array | None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +14,10 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
 
 from marstfn.bands import BANDS, COARSE, FINE, PAN, PAN_RES
-from pipeline import uncertainty
+from pipeline import shards, uncertainty
 from pipeline.encoding import AGE, QUALITY, RESIDUAL, SHIFTS, flags, identity, reflectance
 from pipeline.encoding import CLEAR as CLEAR
 from pipeline.encoding import FILL as FILL
@@ -34,12 +38,15 @@ from pipeline.encoding import fused_attrs as fused_attrs
 from pipeline.encoding import pack as pack
 from pipeline.encoding import source as source
 from pipeline.encoding import unpack as unpack
-from pipeline.errors import CubeError, StoreError
+from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Window
 from pipeline.layers import consolidate, coordinates, layer, scene_coordinates
 from pipeline.plan import FORMAT, Plan, Scene
 from pipeline.shifts import SceneShift
-from pipeline.store import FUSED, INPUTS, Store
+from pipeline.store import FUSED, INPUTS, Store, plainly
+
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of the system that the same write meets again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,34 +232,66 @@ def array(store: Store, cube: str, name: str, mode: str = "r") -> zarr.Array[Any
         ) from error
 
 
+@contextmanager
+def writing(store: Store, name: str, what: str) -> Iterator[None]:
+    """Around the writing of `what` (a tile, its dates) to array `name`: an error of the system or of an object store
+    comes out as StoreError where no further attempt can help (no room, no right), else as MarstfnError."""
+    try:
+        yield
+    except (OSError, BaseError) as error:
+        text = plainly(error)
+        known = getattr(error, "errno", None)
+        final = known in HOPELESS or any(os.strerror(n) in text for n in HOPELESS)
+        remedy = "Make room there, or get the right to write there" if final else "Check that the store can be reached"
+        raise (StoreError if final else MarstfnError)(
+            f"cannot write {store.join(name)}, {what}: {text}; the tile is not entered in the ledger. "
+            f"{remedy}, and run the same command again: finished tiles are kept"
+        ) from error
+
+
 def write_block(target: zarr.Array[Any], dates: slice, window: Window, resolution: int, data: NDArray[Any]) -> None:
     """Write whole shards and nothing but whole shards: `data` (dates, ny, nx) at a tile and a time block.
 
     Two tasks that share a shard would lose data without a word, so alignment is checked here. Raises CubeError.
     """
     rows, cols = window.roi(resolution)
-    shards = target.shards or target.chunks
-    for span, size, length in zip((dates, rows, cols), shards, target.shape, strict=True):
+    shape = target.shards or target.chunks
+    for span, size, length in zip((dates, rows, cols), shape, target.shape, strict=True):
         if span.start % size or (span.stop % size and span.stop != length) or not 0 <= span.start < span.stop <= length:
             raise CubeError(
                 f"{target.name}: a write of [{span.start}, {span.stop}) does not fill shards of {size} in {length}; "
                 "the tile side or the time block differs from the cube's"
             )
-    target[dates, rows, cols] = data
+    inside = shards.plain(target)
+    if inside is None:
+        target[dates, rows, cols] = data
+        return
+    chunk, codec = inside
+    block = [span.start // size for span, size in zip((dates, rows, cols), shape, strict=True)]
+    values = np.asarray(data, target.dtype)
+    shards.put(target, block, shards.encoded(values, shape, chunk, target.fill_value, codec))
 
 
 def shard_objects(
     plan: Plan, store_name: str, array_name: str, dates: int, window: Window, resolution: int
 ) -> Iterator[str]:
     """Names in the store of the shard objects that a tile fills in one array, in order of time."""
-    rows, cols = window.roi(resolution)
-    side = plan.grid.tile_px * FINE // resolution
     for index in range(len(blocks(dates, plan.options.time_shard))):
-        yield f"{store_name}/{array_name}/c/{index}/{rows.start // side}/{cols.start // side}"
+        yield shard_object(store_name, array_name, index, window, resolution)
+
+
+def shard_object(store_name: str, array_name: str, block: int, window: Window, resolution: int) -> str:
+    """Name in the store of the shard object that a tile fills in one array and block of dates."""
+    rows, cols = window.roi(resolution)
+    side = window.grid.tile_px * FINE // resolution
+    return f"{store_name}/{array_name}/c/{block}/{rows.start // side}/{cols.start // side}"
 
 
 def inner_side(tile_px: int) -> int:
-    """Side of the inner chunks of the output: the largest divisor of the tile side up to 60 px."""
+    """Side of the inner chunks of the output: the largest divisor of the tile side up to 60 px.
+
+    A pixel's series reads one of them a time block; larger ones write no faster (`python -m benchmarks writing`).
+    """
     return max(d for d in range(1, 61) if tile_px % d == 0)
 
 

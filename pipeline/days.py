@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -20,19 +21,22 @@ KEPT = 4
 
 
 class Days:
-    """The stored dates of `group` on `window`; at most RUN * KEPT of them are in memory."""
+    """The stored dates of `group` on `window`; at most RUN * KEPT of them are in memory. Threads may share it."""
 
     def __init__(self, store: Store, group: Group, window: Window, dates: int, kept: int = KEPT) -> None:
         self._roi = window.roi(group.resolution)
         self._dates = dates
         self._bands = [cube.array(store, INPUTS, f"{group.name}/{band}") for band in group.bands]
         self._clear = cube.array(store, INPUTS, f"{group.name}/clear") if group.masked else None
+        # one reads a run, the others wait for it: two dates prepared at once look at the same days
+        self._reading = threading.RLock()
         self._values_of = lru_cache(maxsize=kept)(self._read_values)
         self._clear_of = lru_cache(maxsize=kept)(self._read_clear)
 
     def values(self, day: int) -> NDArray[np.int16]:
         """(bands, ny, nx) as stored."""
-        out: NDArray[np.int16] = self._values_of(day // RUN)[:, day % RUN]
+        with self._reading:
+            out: NDArray[np.int16] = self._values_of(day // RUN)[:, day % RUN]
         return out
 
     def reflectance(self, day: int) -> NDArray[np.float32]:
@@ -41,7 +45,8 @@ class Days:
 
     def clear(self, day: int) -> NDArray[np.uint8]:
         """(ny, nx) nothing, clear or masked."""
-        out: NDArray[np.uint8] = self._clear_of(day // RUN)[day % RUN]
+        with self._reading:
+            out: NDArray[np.uint8] = self._clear_of(day // RUN)[day % RUN]
         return out
 
     def seen(self, day: int) -> NDArray[np.bool_]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +18,33 @@ from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import degrade
 from marstfn.inference import VARIANT
 from marstfn.methods import NETWORK, Method
-from marstfn.patches import fill_holes
-from marstfn.predict import Predict, window
+from marstfn.mosaic import Patches, blended, cut
+from marstfn.patches import blend
+from marstfn.predict import Predict
 from pipeline import cube, ledger, uncertainty
+from pipeline.batches import Batches, Call
 from pipeline.cluster import require_gpu
-from pipeline.cube import (
-    CLEAR,
-    FILL,
-    HIDDEN,
-    LAYERS,
-    MASKED,
-    NOTHING,
-    OBSERVED,
-    UPSAMPLED,
-    pack,
-)
-from pipeline.encoding import FLAG, QUALITY
+from pipeline.cube import CLEAR, FILL, HIDDEN, LAYERS, MASKED, NOTHING, OBSERVED, UPSAMPLED, pack
+from pipeline.encoding import FLAG
 from pipeline.errors import WeightsError
 from pipeline.frame import enlarged, frame_of, mirrored
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_fingerprint
-from pipeline.inputs import Inputs, Reading
+from pipeline.inputs import Reading
 from pipeline.methods import methods, patch_side
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, Scene, fingerprint
-from pipeline.store import FUSED, INPUTS, Store
+from pipeline.sheets import Sheet
+from pipeline.store import INPUTS, Store
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
+
+AHEAD = 2
+"""Landsat dates prepared at once, ahead of the network."""
+BEHIND = 2
+"""Dates that may wait, predicted, until one of the hands is free."""
 
 LIBRARIES = ("torch", "numpy", "scipy", "marstfn")
 """Whose versions shape the fused pixels."""
@@ -64,6 +67,8 @@ def fuse_fingerprint(
             "patch": patch_side(plan),
             "stride": options.stride,
             "batch": options.batch,
+            # of odd sizes, a patch's place in its batch shows in the last bit
+            "batches": "across dates",
             "threads": options.threads,
             "device": options.device,
             "time_shard": options.time_shard,
@@ -85,10 +90,14 @@ def fuse_tile(
 ) -> TileResult:
     """Fuse all Landsat dates of one tile, copy all Sentinel-2 dates, store them, then enter the ledger.
 
+    Dates are read ahead of the network and stored behind it; the timings `read`, `predict` and `write` are what the
+    thread with the network spent waiting for the one, in the second and waiting for the other, `check` is the time of
+    the checksums, behind. In memory are at most two blocks of dates and a few dates at work.
+
     `chosen`: the method of each Landsat date, by default that of the plan, for auto the network.
     `predicts`: by whether it takes pan, in place of the plan's weights or baseline, with the nearest reference.
     Raises WeightsError where the weights are not those of the plan or give anything but numbers, ClusterError on a
-    Dask worker without the resource GPU.
+    Dask worker without the resource GPU, StoreError where there is no room or right to write; nothing is entered then.
     """
     require_gpu()
     began = time.perf_counter()
@@ -96,16 +105,7 @@ def fuse_tile(
     names = _chosen(plan, chosen)
     by_name = {name: offered or methods(plan, name) for name in set(names)}
     work = _Work(plan, store, tile, harmonisation, pairs, [by_name[name] for name in names])
-    counts: list[list[int]] = []
-    objects: list[str] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
-        for block in cube.blocks(len(plan.scenes), plan.options.time_shard):
-            counts += work.block(block, ahead)
-    for name in LAYERS:
-        objects += cube.shard_objects(plan, FUSED, name, len(plan.scenes), tile, FINE)
-    start = time.perf_counter()
-    checksums = ledger.checksum(store, objects)
-    work.spent["check"] = time.perf_counter() - start
+    checksums, counts = work.run()
     seconds = time.perf_counter() - began
     timings = {k: round(v, 3) for k, v in work.spent.items()}
     record = ledger.Record(
@@ -121,8 +121,40 @@ def _chosen(plan: Plan, chosen: Sequence[str] | None) -> Sequence[str]:
     return chosen or (method,) * len(plan.of("landsat8"))
 
 
+@dataclass(slots=True, eq=False)
+class _Date:
+    """One Landsat date on its way through the network."""
+
+    scene: Scene
+    method: Method
+    hidden: NDArray[np.bool_]
+    """Of the tile, (H, W), like the next two."""
+    wanted: NDArray[np.bool_]
+    age: NDArray[np.int16]
+    landsat: Array
+    """(6, H/3, W/3)."""
+    patches: Patches | None
+    """None where no pixel is wanted."""
+    shape: tuple[int, int]
+    """Of the window the patches lie in."""
+    made: list[Array] = field(default_factory=list)
+    """What the network made of the patches, in their order."""
+
+    @property
+    def kind(self) -> tuple[int, bool]:
+        """Dates of one kind may share a batch."""
+        return id(self.method), self.patches is not None and self.patches.pan is not None
+
+    def given(self, first: int, last: int) -> tuple[Array | None, ...]:
+        """What a method is given of the patches [first, last)."""
+        assert self.patches is not None
+        every = (self.patches.s2, self.patches.landsat, self.patches.pan, self.patches.context)
+        return tuple(None if a is None else a[first:last] for a in every)
+
+
 class _Work:
-    """One tile in the making: open arrays, time spent."""
+    """One tile in the making. Readers prepare dates ahead of the network, hands blend, encode and store behind it; the
+    thread that runs this runs the network and waits for as little as it can."""
 
     def __init__(
         self,
@@ -134,90 +166,189 @@ class _Work:
         offered: Sequence[Mapping[bool, Method]],
     ) -> None:
         self.plan, self.store, self.tile = plan, store, tile
-        self._offered = {scene.items: found for scene, found in zip(plan.of("landsat8"), offered, strict=True)}
         self.frame = frame_of(plan, tile)
-        self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0}
+        self.spent = {"read": 0.0, "predict": 0.0, "write": 0.0, "check": 0.0}
         self.patches = 0
+        self._offered = {scene.items: found for scene, found in zip(plan.of("landsat8"), offered, strict=True)}
         self._reading = Reading(plan, store, self.frame.window, harmonisation, pairs)
         self._observed = {scene.items: index for index, scene in enumerate(plan.of("sentinel2"))}
-        self._out = {name: cube.array(store, FUSED, name, "r+") for name in LAYERS}
+        self._weights = blend(patch_side(plan), patch_side(plan) - plan.options.stride)
+        self._readers = ThreadPoolExecutor(AHEAD, thread_name_prefix="ahead")
+        self._hands = ThreadPoolExecutor(hands(), thread_name_prefix="behind")
+        self._behind: deque[Future[None]] = deque()
 
-    def block(self, dates: slice, ahead: ThreadPoolExecutor) -> list[list[int]]:
-        """Make and store one block of dates; pixels by quality flag for each."""
-        scenes = self.plan.scenes[dates]
-        shape = (len(scenes), *self.tile.shape(FINE))
-        out = {name: np.full(shape, FILL, np.int16) for name in LAYERS if name != "quality"}
-        quality = np.zeros(shape, np.uint8)
-        landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
-        # while one date is in the network the next is read
-        waiting = {k: ahead.submit(self._inputs, scenes[k]) for k in landsat[:1]}
-        self._observe(scenes, out, quality)
-        for k in landsat:
-            scene = scenes[k]
-            start = time.perf_counter()
-            inputs = waiting.pop(k).result()
-            self.spent["read"] += time.perf_counter() - start
-            following = [j for j in landsat if j > k][:1]
-            waiting.update({j: ahead.submit(self._inputs, scenes[j]) for j in following})
-            start = time.perf_counter()
-            self._fuse(scene, inputs, k, out, quality)
-            self.spent["predict"] += time.perf_counter() - start
+    def run(self) -> tuple[dict[str, str], list[list[int]]]:
+        """Make and store all dates; checksums by object name, and pixels by quality flag of each date."""
+        try:
+            sheets = self._made()
+            checksums: dict[str, str] = {}
+            for sheet in sheets:
+                for entry, seconds in self._stored(sheet):
+                    checksums |= entry
+                    self.spent["check"] += seconds
+        finally:
+            # nothing of this tile may be written once its task has ended: another may be making it anew by then
+            for pool in (self._readers, self._hands):
+                pool.shutdown(wait=True, cancel_futures=True)
+        return checksums, [count for sheet in sheets for count in sheet.counts]
+
+    def _made(self) -> list[Sheet]:
+        """All blocks of dates, handed to the hands date by date."""
+        sheets: list[Sheet] = []
+        batches: Batches[tuple[_Date, Sheet, int]] = Batches(self.plan.options.batch)
+        dates = self._dates()
+        for number, block in enumerate(cube.blocks(len(self.plan.scenes), self.plan.options.time_shard)):
+            # two blocks in memory: one in the network, one on its way to the store
+            self._predict(batches.rest(before=number - 1))
+            if number > 1:
+                self._stored(sheets[number - 2])
+            scenes = self.plan.scenes[block]
+            observed = [k for k, scene in enumerate(scenes) if scene.sensor == "sentinel2"]
+            landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
+            sheet = Sheet(self.store, self.tile, block, number, len(landsat) + bool(observed))
+            sheets.append(sheet)
+            if observed:
+                self._submit(self._observe, sheet, scenes, observed)
+            for k in landsat:
+                date = self._timed("read", lambda: next(dates))
+                if date.patches is None:
+                    self._submit(self._finish, date, sheet, k)
+                    continue
+                self.patches += len(date.patches)
+                self._predict(batches.add((date, sheet, k), date.kind, len(date.patches), number))
+        self._predict(batches.rest())
+        return sheets
+
+    def _dates(self) -> Iterator[_Date]:
+        """The Landsat dates in order, prepared ahead across the borders of blocks."""
+        scenes = iter(self.plan.of("landsat8"))
+        waiting = deque(self._readers.submit(self._prepared, scene) for scene in islice(scenes, AHEAD))
+        while waiting:
+            date = waiting.popleft().result()
+            waiting.extend(self._readers.submit(self._prepared, scene) for scene in islice(scenes, 1))
+            yield date
+
+    def _predict(self, calls: Sequence[Call[tuple[_Date, Sheet, int]]]) -> None:
+        """Run the network; dates that are complete go to the hands."""
+        for call in calls:
+            parts = [share.date[0].given(share.first, share.last) for share in call]
+            given = [a[0] if len(a) == 1 or a[0] is None else np.concatenate(a) for a in zip(*parts, strict=True)]
+            method = call[0].date[0].method
+            made = self._timed("predict", lambda m=method, g=given: m.predict(*g))  # type: ignore[misc]
+            low = 0
+            for share in call:
+                date, sheet, k = share.date
+                high = low + share.last - share.first
+                date.made.append(made[low:high])
+                low = high
+                if date.patches is not None and share.last == len(date.patches):
+                    self._submit(self._finish, date, sheet, k)
+
+    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Let the hands do it, once they have not too much to do; raise what they failed in."""
+        while self._behind and (len(self._behind) >= BEHIND + hands() or self._behind[0].done()):
+            self._timed("write", self._behind.popleft().result)
+        self._behind.append(self._hands.submit(function, *arguments))
+
+    def _stored(self, sheet: Sheet) -> list[tuple[dict[str, str], float]]:
+        """Wait until a block that has all its dates is in the store; checksums and their seconds, layer by layer."""
+        while self._behind and not sheet.stored:
+            self._timed("write", self._behind.popleft().result)
+        return [self._timed("write", stored.result) for stored in sheet.stored]
+
+    def _timed(self, phase: str, function: Callable[[], T]) -> T:
         start = time.perf_counter()
-        made: dict[str, NDArray[Any]] = {**out, "quality": quality}
-        for name, values in made.items():
-            cube.write_block(self._out[name], dates, self.tile, FINE, values)
-        self.spent["write"] += time.perf_counter() - start
-        return [[int((day == flag).sum()) for flag in range(len(QUALITY))] for day in quality]
+        try:
+            return function()
+        finally:
+            self.spent[phase] += time.perf_counter() - start
 
-    def _observe(self, scenes: Sequence[Scene], out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]) -> None:
+    def _observe(self, sheet: Sheet, scenes: Sequence[Scene], at: list[int]) -> None:
         """Copy the Sentinel-2 dates of a block: they follow one another on their own axis, too."""
-        at = [k for k, scene in enumerate(scenes) if scene.sensor == "sentinel2"]
-        if not at:
-            return
-        start = time.perf_counter()
         first = self._observed[scenes[at[0]].items]
         where = (slice(first, first + len(at)), *self.tile.roi(FINE))
         clear = np.asarray(cube.array(self.store, INPUTS, "sentinel2/clear")[where])
-        quality[at] = np.select([clear == CLEAR, clear == MASKED], [OBSERVED, HIDDEN], NOTHING)
-        for band in BANDS:
-            values = np.asarray(cube.array(self.store, INPUTS, f"sentinel2/{band}")[where])
-            out[band][at] = np.where(clear == CLEAR, values, np.int16(FILL))
-        self.spent["read"] += time.perf_counter() - start
+        seen = clear == CLEAR
+        for k, day in zip(at, clear, strict=True):
+            sheet.layers["quality"][k] = np.select([day == CLEAR, day == MASKED], [OBSERVED, HIDDEN], NOTHING)
+            sheet.count(k)
+        for name in LAYERS:
+            if name in BANDS:
+                values = np.asarray(cube.array(self.store, INPUTS, f"sentinel2/{name}")[where])
+                for k, day, known in zip(at, values, seen, strict=True):
+                    sheet.layers[name][k] = np.where(known, day, np.int16(FILL))
+            elif name != "quality":
+                sheet.layers[name][at] = FILL
+        self._handed(sheet)
 
-    def _fuse(
-        self, scene: Scene, inputs: Inputs, k: int, out: dict[str, NDArray[np.int16]], quality: NDArray[np.uint8]
-    ) -> None:
+    def _prepared(self, scene: Scene) -> _Date:
+        """What the network is given of a Landsat date, and what is needed of it afterwards."""
+        method, patch = self._method(scene), patch_side(self.plan)
+        inputs = self._reading.inputs(scene, both=method.both, pan=True in self._offered[scene.items])
         rows, cols = self.frame.inside
-        clear = inputs.clear[rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
-        fine_clear = enlarged(clear)
-        quality[k][fine_clear == MASKED] = HIDDEN
-        wanted = fine_clear == CLEAR
+        coarse = tuple(slice(s.start // RATIO, s.stop // RATIO) for s in (rows, cols))
+        mask = enlarged(inputs.clear[coarse])
+        wanted = mask == CLEAR
+        shape = inputs.reference.days_before.shape
+        # copies: the window around the tile is not needed any longer
+        date = _Date(
+            scene, method, mask == MASKED, wanted, inputs.reference.age()[rows, cols].copy(),
+            inputs.landsat[:, *coarse].copy(), None, (shape[0] + self.frame.pad[0], shape[1] + self.frame.pad[1]),
+        )  # fmt: skip
         if not wanted.any():
-            return
-        fused = self._predicted(scene, inputs)[:, rows, cols]
-        if not np.isfinite(fused[:, wanted]).all():
-            used = next((w.source for w in self.plan.weights if w.pan == (inputs.pan is not None)), "the method")
+            return date
+        s2, landsat, pan = method.reference(inputs.reference), inputs.landsat, inputs.pan
+        context = inputs.reference.context() if method.context else None
+        within = np.zeros(shape, bool)
+        within[rows, cols] = wanted
+        if any(self.frame.pad):
+            s2, context, within = (mirrored(a, self.frame.pad, 1) for a in (s2, context, within))
+            landsat, pan = (mirrored(a, self.frame.pad, f) for a, f in ((landsat, 3), (pan, 1.5)))
+        # a pixel to be made lies in no other patches than these
+        needed = [
+            (r, c) for r in self.frame.rows for c in self.frame.cols if within[r : r + patch, c : c + patch].any()
+        ]
+        date.patches = cut(s2, landsat, pan, context, needed, patch, holes=method.holes)
+        return date
+
+    def _finish(self, date: _Date, sheet: Sheet, k: int) -> None:
+        """Blend the patches of a date and enter its pixels in its block."""
+        layers = {name: values[k] for name, values in sheet.layers.items()}
+        for name, values in layers.items():
+            values[...] = NOTHING if name == "quality" else FILL
+        layers["quality"][date.hidden] = HIDDEN
+        if date.patches is not None:
+            self._enter(date, date.patches, layers)
+        sheet.count(k)
+        self._handed(sheet)
+
+    def _enter(self, date: _Date, patches: Patches, layers: Mapping[str, NDArray[Any]]) -> None:
+        rows, cols = self.frame.inside
+        made = blended(date.made, patches.offsets, date.shape, self._weights, patches.hole, patches.fill)
+        fused, wanted, method = made[:, rows, cols], date.wanted, date.method
+        if not (np.isfinite(fused).all(axis=0) | ~wanted).all():
+            used = next((w.source for w in self.plan.weights if w.pan == (patches.pan is not None)), "the method")
             raise WeightsError(
-                f"{used} gave values that are no numbers for tile {self.tile.name}, {scene.label}; the tile is not "
-                "written. The weights diverge on these inputs: use others, or --method additive"
+                f"{used} gave values that are no numbers for tile {self.tile.name}, {date.scene.label}; the tile is "
+                "not written. The weights diverge on these inputs: use others, or --method additive"
             )
-        method = self._method(scene)
-        stored = pack(fused[: len(BANDS)])
-        age = inputs.reference.age()[rows, cols]
-        paired, flag = wanted & (age != FILL), FLAG[method.name]
-        for band, name in enumerate(BANDS):
-            out[name][k][wanted] = stored[band][wanted]
-        quality[k][wanted] = UPSAMPLED
-        quality[k][paired] = flag
+        paired, flag = wanted & (date.age != FILL), FLAG[method.name]
+        for name, values in zip(BANDS, fused, strict=False):
+            np.copyto(layers[name], pack(values), where=wanted)
+        np.copyto(layers["quality"], np.where(paired, np.uint8(flag), np.uint8(UPSAMPLED)), where=wanted)
         if flag != UPSAMPLED:
-            out["reference_age"][k][paired] = age[paired]
+            np.copyto(layers["reference_age"], date.age, where=paired)
         if method.interval is not None:
             half = pack(fused[len(BANDS)] * np.float32(uncertainty.scale(self.plan, method.interval)))
-            out["uncertainty"][k][paired] = half[paired]
-        landsat = inputs.landsat[:, rows.start // RATIO : rows.stop // RATIO, cols.start // RATIO : cols.stop // RATIO]
+            np.copyto(layers["uncertainty"], half, where=paired)
         with np.errstate(invalid="ignore"):
-            residual = np.abs(degrade(np.where(wanted, fused[: len(BANDS)], np.nan)) - landsat).mean(0)
-        out["coherence"][k] = enlarged(pack(residual))
+            residual = np.abs(degrade(np.where(wanted, fused[: len(BANDS)], np.nan)) - date.landsat).mean(0)
+        layers["coherence"][...] = enlarged(pack(residual))
+
+    def _handed(self, sheet: Sheet) -> None:
+        """A part of a block is made; with the last one its layers go to the store, each by itself."""
+        if sheet.whole():
+            sheet.stored = [self._hands.submit(sheet.write, name) for name in LAYERS]
 
     def _method(self, scene: Scene) -> Method:
         """The method of a Landsat date: with pan where both it and the weights for it are there."""
@@ -229,45 +360,7 @@ class _Work:
             )
         return found
 
-    def _inputs(self, scene: Scene) -> Inputs:
-        return self._reading.inputs(scene, both=self._method(scene).both, pan=True in self._offered[scene.items])
 
-    def _predicted(self, scene: Scene, inputs: Inputs) -> Array:
-        """(6, H, W) on the window, from the patches that hold a pixel to be made; (7, H, W) with uncertainty."""
-        patch, method = patch_side(self.plan), self._method(scene)
-        s2, landsat, pan = method.reference(inputs.reference), inputs.landsat, inputs.pan
-        context = inputs.reference.context() if method.context else None
-        hole = np.asarray(np.isnan(s2).any(axis=0))
-        height, width = hole.shape
-        rows, cols = self.frame.inside
-        wanted = np.zeros(hole.shape, bool)
-        wanted[rows, cols] = enlarged(inputs.clear)[rows, cols] == CLEAR
-        if any(self.frame.pad):
-            fine = (s2, context, hole, wanted)
-            s2, context, hole, wanted = (mirrored(a, self.frame.pad, 1) for a in fine)
-            landsat, pan = (mirrored(a, self.frame.pad, f) for a, f in ((landsat, 3), (pan, 1.5)))
-        cuts = [(slice(r, r + patch), slice(c, c + patch)) for r in self.frame.rows for c in self.frame.cols]
-        needed = np.array([wanted[cut].any() for cut in cuts])
-        holes = np.stack([hole[cut] for cut in cuts])
-        self.patches += int(needed.sum())
-
-        def sparse(fine: Array, coarse: Array, sharp: Array | None, around: Array | None) -> Array:
-            # a pixel of the result lies in no patch but needed ones, so the others may stay as they are
-            # without a reference a pixel stays what the hole was filled with: Landsat, enlarged
-            more = [] if method.interval is None else [np.zeros_like(fine[:, :1])]
-            made = np.concatenate([_filled(fine, coarse) if method.holes else fine, *more], axis=1)
-            some = (None if a is None else a[needed] for a in (sharp, around))
-            predicted = method.predict(fine[needed], coarse[needed], *some)
-            made[needed] = np.where(holes[needed, None], made[needed], predicted)
-            return made
-
-        overlap = patch - self.plan.options.stride
-        made = window(
-            sparse, s2, landsat, pan, self.frame.rows, self.frame.cols, patch, overlap, context, holes=method.holes
-        )
-        return made[:, :height, :width]
-
-
-def _filled(fine: Array, coarse: Array) -> Array:
-    """Patches (n,6,p,p) whose holes hold Landsat (n,6,p/3,p/3), enlarged."""
-    return np.stack([fill_holes(a, b)[0] for a, b in zip(fine, coarse, strict=True)])
+def hands() -> int:
+    """Threads that blend, encode and store behind the network of one tile."""
+    return max(2, min(8, (os.cpu_count() or 2) // 2))
