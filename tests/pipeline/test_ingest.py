@@ -19,9 +19,10 @@ from rasterio.enums import Resampling
 
 from marstfn.bands import BANDS, PAN
 from pipeline import cloudmask, cube, ledger, reader, yields
+from pipeline.around import halved
 from pipeline.errors import AssetError, CubeError, PlanError
 from pipeline.grid import Grid
-from pipeline.ingest import halved, ingest_fingerprint, ingest_tile
+from pipeline.ingest import ingest_fingerprint, ingest_tile
 from pipeline.plan import Nadir, Options, Plan, Radiometry, Scene
 from pipeline.store import INPUTS, Store
 
