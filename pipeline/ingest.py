@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -115,13 +116,8 @@ def ingest_tiles(
     for block, data, seconds in _read_ahead(blocks):
         spent["read"] += seconds
         start = time.perf_counter()
-        for variable, values in data.items():
-            target = cube.array(store, INPUTS, f"{block.group.name}/{variable}", "r+")
-            for tile in tiles:
-                whole = block.completed(variable, tile, values)
-                cube.write_block(target, block.dates, tile, block.group.resolution, whole)
-                if variable == block.counted:
-                    counts[tile.name].setdefault(block.group.name, []).extend(block.counts(whole))
+        _write(store, tiles, block, data, counts)
+        data.clear()  # else it is held until the next is there
         spent["write"] += time.perf_counter() - start
     for index, tile in enumerate(tiles):
         start = time.perf_counter()
@@ -138,6 +134,23 @@ def ingest_tiles(
         made_from = ingest_fingerprint(plan, tile)
         ledger.write(store, ledger.Record("ingest", tile.name, made_from, checksums, stats, round(seconds, 3), timings))
     return TileResult("ingest", name, time.perf_counter() - began, _rounded(spent), repeats.counts)
+
+
+def _write(
+    store: Store,
+    tiles: Sequence[Tile],
+    block: _Block,
+    data: Mapping[str, NDArray[Any]],
+    counts: Mapping[str, dict[str, list[list[int]]]],
+) -> None:
+    """Write what was read of a block as whole shards, tile by tile, and add to the `counts` of pixels by tile."""
+    for name, values in data.items():
+        target = cube.array(store, INPUTS, f"{block.group.name}/{name}", "r+")
+        for tile in tiles:
+            whole = block.completed(name, tile, values)
+            cube.write_block(target, block.dates, tile, block.group.resolution, whole)
+            if name == block.counted:
+                counts[tile.name].setdefault(block.group.name, []).extend(block.counts(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,7 @@ class _Block:
     @property
     def steps(self) -> list[tuple[str, ...]]:
         """What is read together, the mask last: bands take from it what they lack."""
-        count = units.bands_at_once(self.group, len(self.scenes), self.around.window)
+        count = units.bands_at_once(self.group, len(self.fresh), self.around.window)
         bands = self.group.bands
         parts = [bands[k : k + count] for k in range(0, len(bands), count)]
         return [*parts, ("clear",)] if self.group.masked else parts
@@ -166,6 +179,11 @@ class _Block:
     def counted(self) -> str:
         """The variable whose pixels are counted for the ledger."""
         return "clear" if self.group.masked else self.group.bands[0]
+
+    def size(self, names: tuple[str, ...]) -> int:
+        """Bytes of what `read` gives."""
+        ny, nx = self.around.window.shape(self.group.resolution)
+        return len(self.fresh) * ny * nx * (1 if names == ("clear",) else 2 * len(names))
 
     def read(self, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         """Arrays (fresh dates, ny, nx) over the window. Raises AssetError."""
@@ -219,39 +237,47 @@ def _blocks(around: Around, store: Store, group: Group) -> list[_Block]:
 
 
 def _read_ahead(blocks: Sequence[_Block]) -> Iterator[tuple[_Block, dict[str, NDArray[Any]], float]]:
-    """What is ready to be written of each block, with the seconds it was waited for; the next load is under way then.
+    """What is ready to be written of each block, with the seconds it was waited for. While it is written the next is
+    read, and more as far as it may be held, so that threads have work when the last files of a load are left.
 
     A pixel is known only where all bands are: at the edge of a scene they end at different places.
     """
     steps = [(block, names) for block in blocks for names in block.steps]
+    sizes = [block.size(names) for block, names in steps]
+    coming: deque[Future[dict[str, NDArray[Any]]]] = deque()
     nothing: NDArray[np.bool_] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
+    with ThreadPoolExecutor(units.LOADS, thread_name_prefix="ahead") as ahead:
 
-        def begun(index: int) -> Future[dict[str, NDArray[Any]]] | None:
-            if index == len(steps):
-                return None
-            block, names = steps[index]
-            return ahead.submit(copy_context().run, block.read, names)  # what is logged there bears the tile's name
+        def begin(held: int, first: int) -> None:
+            """Begin with loads from `first` on, that one in any case, while those from `held` on may be held."""
+            while (last := first + len(coming)) < len(steps):
+                if coming and (len(coming) == units.LOADS or sum(sizes[held : last + 1]) > 2 * units.TOGETHER):
+                    break
+                read, names = steps[last][0].read, steps[last][1]
+                coming.append(ahead.submit(copy_context().run, read, names))  # logs there bear the tile's name, too
 
-        following = begun(0)
-        for index, (block, names) in enumerate(steps):
-            assert following is not None
-            start = time.perf_counter()
-            data = following.result()
-            waited = time.perf_counter() - start
-            following = begun(index + 1)  # and what was read does not live on with the future
-            if names == ("clear",):
-                assert nothing is not None
-                data["clear"][nothing] = NOTHING
-                nothing = None
-            elif block.group.masked:
-                for band in data.values():
-                    if nothing is None:
-                        nothing = np.zeros(band.shape, np.bool_)
-                    for day, values in zip(nothing, band, strict=True):
-                        day |= values == FILL
-            yield block, data, waited
-            del data
+        try:
+            for index, (block, names) in enumerate(steps):
+                start = time.perf_counter()
+                begin(index, index)
+                data = coming.popleft().result()
+                begin(index, index + 1)
+                waited = time.perf_counter() - start
+                if names == ("clear",):
+                    assert nothing is not None
+                    data["clear"][nothing] = NOTHING
+                    nothing = None
+                elif block.group.masked:
+                    for band in data.values():
+                        if nothing is None:
+                            nothing = np.zeros(band.shape, np.bool_)
+                        for day, values in zip(nothing, band, strict=True):
+                            day |= values == FILL
+                yield block, data, waited
+                del data
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 def _objects(plan: Plan, tile: Tile) -> Iterator[str]:

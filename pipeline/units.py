@@ -22,7 +22,10 @@ REACH = 1920
 512 px at 10 m, and less with smaller ones."""
 
 TOGETHER = 384_000_000
-"""Bytes of bands that are asked for in one load; at least one band is, however large."""
+"""Bytes of bands that are asked for in one load; at least one band is, however large. Twice as much may be held."""
+
+LOADS = 3
+"""Loads under way at once."""
 
 SCRATCH = 16
 """Bytes of a 10 m pixel that a reading thread holds beside what it leaves: numbers as stored and as float32, and the
@@ -111,8 +114,8 @@ def bands_at_once(group: Group, dates: int, window: Window) -> int:
 def unit_bytes(plan: Plan, side: int, threads: int = 8) -> int:
     """Bytes that reading a unit of `side` x `side` tiles of the plan holds at most, the process itself not counted.
 
-    The load that is being written and the next one, the clear mask and what it is made of, and what `threads` reading
-    threads work on; of the group that needs most.
+    The load that is being written and those under way, the clear mask and what it is made of, and what `threads`
+    reading threads work on; of the group that needs most.
     """
     span = plan.grid.tile_px * side // 6
     window = Window(plan.grid, 0, min(span, plan.grid.rows), 0, min(span, plan.grid.columns))
@@ -122,7 +125,8 @@ def unit_bytes(plan: Plan, side: int, threads: int = 8) -> int:
         dates = cube.block_length(scenes, plan.options.time_shard)
         pixels = math.prod(window.shape(group.resolution))
         load = 2 * dates * pixels * bands_at_once(group, dates, window)
-        need = 2 * load + threads * SCRATCH * pixels
+        # what is written and what is read meanwhile
+        need = max(2 * load, min((1 + LOADS) * load, 2 * TOGETHER)) + threads * SCRATCH * pixels
         if group.masked:
             # clear of this block, that of the next and its flags: of one byte at 10 m, of twice two at 15 m for 30 m
             flags = dates * pixels * (1 if group is cube.SENTINEL2 else 16)
