@@ -100,21 +100,34 @@ def name_of(band: Band, day: int) -> str:
 
 
 def write_files(folder: Path, grid: Grid, dates: int) -> None:
-    """A file a band and date, larger than the grid by a part of a block on all sides; its numbers compress by a third."""
+    """A file a band and date, larger than the grid on all sides; its numbers compress by a third."""
     rng = np.random.default_rng(1)
     for band in BANDS:
-        shift = 15 if band.group is cube.LANDSAT8 else 0
-        margin = 60 * (max(240, grid.tile_px) // 6 // 2) + 60 * 7
-        left, top = grid.left - margin - shift, grid.top + margin + shift
-        height, width = (60 * n + 2 * margin for n in (grid.rows, grid.columns))
-        shape = height // band.metres + 1, width // band.metres + 1
-        where = {"crs": f"EPSG:{grid.epsg}", "transform": Affine(band.metres, 0, left, 0, -band.metres, top)}
+        shape, transform = extent(band, grid)
+        where = {"crs": f"EPSG:{grid.epsg}", "transform": transform}
         for day in range(dates):
-            data = (2000 + 900 * rng.standard_normal(shape, np.float32)).clip(1, 9000).astype(np.uint16)
-            profile = {"driver": "COG", "height": shape[0], "width": shape[1], "count": 1, "dtype": "uint16"}
+            data = (5000 + 900 * rng.standard_normal(shape, np.float32)).clip(1, 9000).astype(np.uint16)
+            profile = {
+                "driver": "COG",
+                "height": shape[0],
+                "width": shape[1],
+                "count": 1,
+                "dtype": "uint16",
+                "nodata": 0,
+            }
             layout = {"blocksize": band.block, "compress": "deflate", "level": 1, "overviews": "none"}
             with rasterio.open(folder / name_of(band, day), "w", **profile, **where, **layout) as file:
                 file.write(data, 1)
+
+
+def extent(band: Band, grid: Grid) -> tuple[tuple[int, int], Affine]:
+    """Shape and transform of the files of a band: on the corners of its sensor, some blocks beyond the grid."""
+    shift = 15 if band.group is cube.LANDSAT8 else 0
+    margin = 60 * (max(240, grid.tile_px) // 12 + 7)
+    height, width = (60 * n + 2 * margin for n in (grid.rows, grid.columns))
+    left, top = grid.left - margin - shift, grid.top + margin + shift
+    shape = height // band.metres + 1, width // band.metres + 1
+    return shape, Affine(band.metres, 0, left, 0, -band.metres, top)
 
 
 def block_bytes(bench: Bench, windows: Sequence[Window]) -> int:
@@ -185,16 +198,19 @@ def ours(bench: Bench, parts: Sequence[Sequence[Tile]], turn: str, at_once: int)
 def planned(bench: Bench, turn: str) -> tuple[Plan, dict[str, pystac.Item]]:
     """A plan of the files as a run has it, and its items."""
     items, scenes = {}, []
+    code = {"proj:code": f"EPSG:{bench.grid.epsg}"}
     outline = bench.grid.geobox(10).geographic_extent
     for group, sensor in SENSORS.items():
         for day in range(bench.dates):
             time = datetime(2023, 5, 1, 3, tzinfo=UTC) + timedelta(days=day, hours=sensor == "sentinel2")
             name = f"{sensor}-{day}"
             collection = "landsat-c2-l2" if sensor == "landsat8" else "sentinel-2-c1-l2a"
-            item = pystac.Item(name, outline.json, list(outline.boundingbox.bbox), time, {}, collection=collection)
+            item = pystac.Item(name, outline.json, list(outline.boundingbox.bbox), time, code, collection=collection)
             for band in BANDS:
                 if band.group is group:
-                    item.add_asset(band.key, pystac.Asset(bench.url(band, day, turn)))
+                    shape, transform = extent(band, bench.grid)
+                    place = {"proj:shape": list(shape), "proj:transform": list(transform)[:6]}
+                    item.add_asset(band.key, pystac.Asset(bench.url(band, day, turn), extra_fields=place))
             items[name] = item
             platform = "landsat-8" if sensor == "landsat8" else "sentinel-2a"
             scenes.append(Scene(sensor=sensor, platform=platform, time=time, day=date(2023, 5, 1 + day), items=(name,)))
