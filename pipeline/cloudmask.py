@@ -28,6 +28,9 @@ CloudMask = Callable[[Floats, float], npt.NDArray[np.bool_]]
 CONTEXT = 96
 """Pixels around a tile that are shown with it: a cloud is known by its surroundings."""
 
+DATES = 8
+"""Dates whose bands are held at once for a mask."""
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:

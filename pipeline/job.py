@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import time
 import uuid
@@ -33,15 +34,16 @@ from pipeline import (
     sampling,
     settings,
     status,
+    units,
     workers,
     yields,
 )
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
-from pipeline.events import Listener, Note, StageDone, StageStarted, silent
+from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileDone, silent
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
-from pipeline.ingest import ingest_fingerprint
+from pipeline.ingest import TileResult, ingest_fingerprint
 from pipeline.plan import Plan, fingerprint
 from pipeline.request import Request
 from pipeline.shifts import SceneShift
@@ -57,6 +59,8 @@ log = logging.getLogger(__name__)
 
 PAIRS = f"{LEDGER}/pairs.json"
 LOCK = ".lock"
+MEMORY = 0.8
+"""Share of a worker's memory limit that is planned with."""
 TOLD = 5
 """Items without pixels that are told one by one."""
 
@@ -215,10 +219,7 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t), there)]
     if todo and not growth.unfinished(store):
         _unfinished(store)
-    where = (store.url, workers.stamped(store))
-    results = stage("ingest", tiles, todo, listener, lambda: map_tiles(
-        client, "ingest", workers.ingest_one, todo, where, resource=reading(client), listener=listener,
-    ))  # fmt: skip
+    results = stage("ingest", tiles, todo, listener, lambda: _read(job, client, todo, listener))
     growth.ingested(store)
     missed = yields.missed(plan, store, job.items)
     yields.write(store, missed)
@@ -230,6 +231,56 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     repeated = retries.added(result.repeats for result in results)
     if repeated:
         listener(Note("retries", retries.told(repeated), repeated))
+
+
+def _read(job: Job, client: Client, todo: Sequence[Tile], listener: Listener) -> tuple[list[TileResult], list[Failure]]:
+    """Read tiles unit by unit, then by themselves those that make no unit and those of units that failed."""
+    plan, store = job.plan, job.store
+    where, resource = (store.url, workers.stamped(store)), reading(client)
+    side = _side(plan, client, resource) if len(todo) > 1 else 1
+    cells, alone = units.divided(plan.grid, todo, side)
+    left = {t.name: t for t in todo}
+    results: list[TileResult] = []
+    if cells:
+        mb = units.unit_bytes(plan, side) / 1e6
+        text = f"{len(todo) - len(alone)} tiles are read in units of {side} x {side}, at most {mb:.0f} MB each"
+        listener(Note("unit", text, side))
+        in_cell: dict[str, list[str]] = {}
+        for tile in todo:
+            in_cell.setdefault(units.cell(plan.grid, side, tile.row // side, tile.col // side).name, []).append(
+                tile.name
+            )
+
+        def hear(event: Event) -> None:
+            """Tell of tiles; one of a unit that failed gets another chance by itself."""
+            if isinstance(event, TileDone):
+                names = in_cell[event.tile]
+                timings = {k: v / len(names) for k, v in event.timings.items()}
+                for name in names:
+                    del left[name]
+                    listener(TileDone(event.stage, name, event.seconds / len(names), timings))
+
+        results, failed = map_tiles(
+            client, "ingest", workers.ingest_unit, cells, (*where, side), resource=resource, listener=hear, retries=0
+        )
+        if failed:
+            log.warning("%d reading units failed; their tiles are read by themselves", len(failed))
+    single, failures = map_tiles(
+        client, "ingest", workers.ingest_one, list(left.values()), where, resource=resource, listener=listener
+    )
+    return results + single, failures
+
+
+def _side(plan: Plan, client: Client, resource: str) -> int:
+    """Tiles along a side of a reading unit, by the memory of the workers that read and by their number."""
+    defaults = settings.load()
+    if not defaults.unit_mb:
+        return 1
+    info = client.scheduler_info(n_workers=-1)["workers"].values()
+    found = [(w["memory_limit"] or math.inf, w["resources"][resource]) for w in info if w["resources"].get(resource)]
+    shares = [(MEMORY * limit - units.PROCESS) / tasks for limit, tasks in found]
+    room = min([defaults.unit_mb * 1e6, *shares])
+    return units.side(plan, room, cells=len(found), threads=defaults.io_threads)
 
 
 def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonisation:

@@ -46,6 +46,8 @@ PAUSE = 0.8
 """Seconds before the second attempt, doubled before each further one."""
 TOLERANCE = 1e-6
 """Pixels by which GDAL may approximate a reprojection; its own 0.125 makes tiles differ from the whole."""
+ROWS = 64
+"""Rows whose numbers become reflectance at a time."""
 PASTE = 1e-3
 """Pixels of shift below which a source lies on the lattice and is copied as it is."""
 
@@ -101,7 +103,11 @@ class _Reader:
         if asset.radiometry is None:
             fill = cfg.fill_value if cfg.fill_value is not None else asset.nodata
             return everything, np.where(np.isnan(pixels), fill, pixels).astype(cfg.dtype)
-        return everything, pack(to_reflectance(pixels, asset.radiometry))
+        out = np.empty(pixels.shape, np.int16)
+        for begin in range(0, len(out), ROWS):  # in pieces that stay in the processor's cache, and small ones in memory
+            rows = slice(begin, begin + ROWS)
+            out[rows] = pack(to_reflectance(pixels[rows], asset.radiometry))
+        return everything, out
 
     def _pixels(self, target: GeoBox, resampling: str) -> NDArray[np.float32]:
         """The asset on `target`, after as many attempts as its failures deserve."""

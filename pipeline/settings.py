@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Seconds to wait for an answer of a catalogue."""
     io_threads: Annotated[int, Field(ge=1, le=128)] = 8
     """Threads that read assets on the I/O worker of a local cluster."""
+    unit_mb: Annotated[int, Field(ge=0)] = 1600
+    """Megabytes that the pixels of one reading unit may take; two are read at once. 0: each tile by itself."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Fusing workers of a local cluster without a GPU; with GPUs there is one a device."""
     memory_limit: str = "auto"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pystac
 
-from pipeline import audit, ledger, logs, pairing, registration, sampling
+from pipeline import audit, ledger, logs, pairing, registration, sampling, units
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
-from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile
+from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile, ingest_tiles
 from pipeline.pairing import Pair
 from pipeline.plan import Plan, fingerprint, parsed
 from pipeline.shifts import SceneShift
@@ -54,6 +54,21 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
     plan, items = opened(url, stamp)
     tile = plan.grid.tile(row, col)
     return _plainly(tile, lambda: ingest_tile(plan, Store(url), tile, items))
+
+
+def ingest_unit(row: int, col: int, url: str, stamp: str, side: int) -> TileResult:
+    """The task of a reading worker: ingest_tiles on what is left of a cell of `side` x `side` tiles."""
+    plan, items = opened(url, stamp)
+    place, store = units.cell(plan.grid, side, row, col), Store(url)
+
+    def work() -> TileResult:
+        prints = {tile: ingest_fingerprint(plan, tile) for tile in units.wanted(plan, place)}
+        left = [tile for tile, made_from in prints.items() if not ledger.done(store, "ingest", tile.name, made_from)]
+        if not left:  # a worker died between the last of them and its answer
+            return TileResult("ingest", place.name, 0.0)
+        return ingest_tiles(plan, store, left, items, place.name)
+
+    return _plainly(place, work)
 
 
 def audit_one(row: int, col: int, url: str, stamp: str) -> tuple[str, tuple[Any, Any]]:

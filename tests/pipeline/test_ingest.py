@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,12 +19,15 @@ from affine import Affine
 from rasterio.enums import Resampling
 
 from marstfn.bands import BANDS, PAN
-from pipeline import cloudmask, cube, ledger, reader, yields
-from pipeline.errors import AssetError, CubeError, PlanError
+from pipeline import cloudmask, cube, growth, job, ledger, reader, units, yields
+from pipeline.around import halved
+from pipeline.errors import AssetError, CubeError, MarstfnError, PlanError
+from pipeline.events import Note, TileDone, TileFailed
 from pipeline.grid import Grid
-from pipeline.ingest import halved, ingest_fingerprint, ingest_tile
+from pipeline.ingest import UNIT, ingest_fingerprint, ingest_tile, ingest_tiles
 from pipeline.plan import Nadir, Options, Plan, Radiometry, Scene
-from pipeline.store import INPUTS, Store
+from pipeline.store import INPUTS, ITEMS, PLAN, Store
+from pipeline.tasks import Failure
 
 LANDSAT = Radiometry(scale=2.75e-5, offset=-0.2, nodata=0, rule="test")
 SENTINEL = Radiometry(scale=1e-4, offset=-0.1, nodata=0, rule="test")
@@ -158,11 +162,16 @@ def north_run(north, tmp_path_factory) -> tuple[Plan, Store]:
     return ingested(north, tmp_path_factory.mktemp("north-run"))
 
 
-def ingested(s: Scenery, folder: Path) -> tuple[Plan, Store]:
+def ingested(s: Scenery, folder: Path, unit: int = 1) -> tuple[Plan, Store]:
+    """Read in units of `unit` x `unit` tiles; 1: each tile by itself."""
     plan, store = s.plan(), Store(str(folder))
     cube.create_inputs(plan, store)
-    for tile in plan.grid.tiles():
+    cells, alone = units.divided(plan.grid, plan.grid.tiles(), unit)
+    for tile in alone:
         ingest_tile(plan, store, tile, s.items)
+    for cell in cells:
+        tiles = [t for t in plan.grid.tiles() if (t.row // unit, t.col // unit) == (cell.row, cell.col)]
+        ingest_tiles(plan, store, tiles, s.items, cell.name)
     return plan, store
 
 
@@ -223,6 +232,28 @@ def test_tiles_equal_the_whole(north, north_run, tmp_path):
         for name in (*group.bands, *(("clear",) if group.masked else ())):
             a, b = stored(tiled, f"{group.name}/{name}"), stored(one, f"{group.name}/{name}")
             assert (a == b).all(), f"{group.name}/{name}: {(a != b).mean():.2%} differ"
+
+
+@pytest.mark.parametrize("places", [[(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 1), (1, 0), (1, 1)], [(0, 0), (1, 1)]])
+@pytest.mark.parametrize("together", [1, 384_000_000])
+def test_units_store_what_tiles_store(places, together, north, north_run, tmp_path, monkeypatch):
+    """Byte for byte, whichever tiles are left of a unit, and whether one band is read at a time or all of them."""
+    monkeypatch.setattr("pipeline.units.TOGETHER", together)
+    plan, tiled = north_run
+    store = Store(str(tmp_path))
+    cube.create_inputs(plan, store)
+    tiles = [plan.grid.tile(*place) for place in places]
+    result = ingest_tiles(plan, store, tiles, north.items, "r000c000x2")
+    assert result.tile == "r000c000x2"
+    for tile in plan.grid.tiles():
+        one, other = ledger.read(tiled, "ingest", tile.name), ledger.read(store, "ingest", tile.name)
+        if tile not in tiles:
+            assert other is None
+            continue
+        assert other.checksums == one.checksums
+        assert other.fingerprint == one.fingerprint
+        assert other.stats == one.stats | {UNIT: "r000c000x2"}
+        assert ledger.done(store, "ingest", tile.name, one.fingerprint)
 
 
 def test_masks_say_nothing_clear_masked(north_run):
@@ -317,19 +348,21 @@ def test_neighbouring_zone_is_warped_alike_in_every_tiling(tmp_path):
     far = rasterio.warp.transform("EPSG:32651", "EPSG:32650", [300_000.0], [5_400_000.0])
     left, top = round(far[0][0] / 20) * 20 - 1000, round(far[1][0] / 20) * 20 + 1000
     arrays = []
-    for px in (120, 360):
-        s = Scenery(tmp_path / str(px), dataclasses.replace(grid, tile_px=px))
+    for px, unit in ((120, 1), (120, 2), (360, 1)):
+        s = Scenery(tmp_path / f"{px}x{unit}", dataclasses.replace(grid, tile_px=px))
         s.folder.mkdir()
         sentinel2(s, "S", np.random.default_rng(3), epsg=32650, left=left, top=top, px=600)
         s.scene("sentinel2", 0, ("S",))
         landsat(s, "L", 32651, grid.top, np.random.default_rng(4), 1, False)
-        _, store = ingested(s, tmp_path / f"out{px}")
+        _, store = ingested(s, tmp_path / f"out{px}x{unit}", unit)
         arrays.append(np.stack([stored(store, f"sentinel2/{b}")[0] for b in BANDS]).astype(int))
-    differing = (arrays[0] != arrays[1]).mean()
-    most = np.abs(arrays[0] - arrays[1]).max()
-    print(f"across zones {differing:.5%} of the pixels depend on the tiling, by at most {most} units of 1e-4")
-    assert (arrays[0] != -9999).mean() > 0.7
-    assert differing < 1e-3
+    whole = arrays.pop()
+    for found, what in zip(arrays, ("tiles", "units"), strict=True):
+        differing, most = (found != whole).mean(), np.abs(found - whole).max()
+        print(f"across zones {differing:.5%} of the pixels read in {what} are others, by at most {most} units of 1e-4")
+        assert differing <= 5e-4
+        assert most <= 1
+    assert (whole != -9999).mean() > 0.7
 
 
 def test_ledger_holds_checksums_and_clear_counts(north_run):
@@ -480,12 +513,101 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Scenery:
     return s
 
 
-def run_of(s: Scenery, folder: Path, **changes: object) -> tuple[Plan, Store]:
+def run_of(s: Scenery, folder: Path, *, together: bool = False, **changes: object) -> tuple[Plan, Store]:
     plan, store = s.plan().model_copy(update=changes), Store(str(folder))
     cube.create_inputs(plan, store)
-    for tile in plan.grid.tiles():
-        ingest_tile(plan, store, tile, s.items)
+    tiles = list(plan.grid.tiles())
+    for some in [tiles] if together else [[tile] for tile in tiles]:
+        ingest_tiles(plan, store, some, s.items, some[0].name)
     return plan, store
+
+
+def test_a_unit_takes_over_what_each_of_its_tiles_has_from_before(little, tmp_path, monkeypatch):
+    """One tile was finished under the earlier plan, its neighbour was not: the new date is read for both."""
+    s = Scenery(tmp_path / "in", little.grid)
+    s.folder.mkdir()
+    s.items, s.radiometry, s.scenes = dict(little.items), dict(little.radiometry), list(little.scenes)
+    plan, store = s.plan(), Store(str(tmp_path / "grown"))
+    store.write(ITEMS, json.dumps(pystac.ItemCollection(s.items.values()).to_dict(transform_hrefs=False)).encode())
+    store.write(PLAN, plan.model_dump_json().encode())
+    cube.create_inputs(plan, store)
+    tiles = list(plan.grid.tiles())
+    ingest_tile(plan, store, tiles[0], s.items)
+    sentinel2(s, "S7", np.random.default_rng(7))
+    s.scene("sentinel2", 7, ("S7",))
+    new = s.plan()
+    growth.begin(store, new, pystac.ItemCollection(s.items.values()))
+    cube.create_inputs(new, store)
+    read = []
+    monkeypatch.setattr(reader, "_warp", lambda href, *a: read.append(href) or warp(href, *a))
+    ingest_tiles(new, store, tiles[:1], s.items, "one")
+    assert {Path(href).name.partition("_")[0] for href in read} == {"S7"}
+    ledger.clear(store, "ingest")
+    ingest_tiles(new, store, tiles, s.items, "both")
+    _, fresh = run_of(s, tmp_path / "fresh")
+    for tile in tiles:
+        one, other = (ledger.read(place, "ingest", tile.name) for place in (store, fresh))
+        assert one.checksums == other.checksums
+        assert one.stats == other.stats | {UNIT: "both"}
+
+
+warp = reader._warp
+
+
+def by_itself(client, stage, function, tiles, arguments, *, resource, listener, retries=2):
+    """tasks.map_tiles without a cluster, and with one attempt."""
+    results, failures = [], []
+    for tile in tiles:
+        try:
+            results.append(function(tile.row, tile.col, *arguments))
+        except AssetError as error:
+            failures.append(Failure(tile.name, str(error)))
+            listener(TileFailed(stage, tile.name, str(error)))
+        else:
+            listener(TileDone(stage, tile.name, results[-1].seconds, results[-1].timings))
+    return results, failures
+
+
+def test_a_bad_block_fails_the_tiles_that_touch_it_and_no_other(north, north_run, tmp_path, monkeypatch):
+    """Read in a unit it fails that; tile by tile the others are there, and a whole file lets the rest go on."""
+    monkeypatch.setattr("pipeline.reader.PAUSE", 0.001)
+    monkeypatch.setattr(job, "map_tiles", by_itself)
+    monkeypatch.setattr(job, "_side", lambda *_: 2)
+    monkeypatch.setattr(job, "reading", lambda client: "IO")
+    s = Scenery(tmp_path / "in", NORTH)
+    s.folder.mkdir()
+    s.items, s.radiometry, s.scenes = north.items, north.radiometry, north.scenes
+    path = tmp_path / "in" / "blue.tif"
+    with rasterio.open(north.files["S7", "blue"]) as file:
+        profile, pixels = file.profile | {"compress": "deflate"}, file.read()
+    with rasterio.open(path, "w", **profile) as copy:
+        copy.write(pixels)
+    with rasterio.open(path) as file:
+        # the file begins 20 px outside of the grid: the block holds its rows to 107 and columns from 236 on
+        assert file.block_shapes == [(128, 128)]
+        offset, size = (int(file.get_tag_item(f"BLOCK_{what}_2_0", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
+    good = path.read_bytes()
+    path.write_bytes(good[:offset] + b"\xff" * size + good[offset + size :])
+    s.items = {name: item.clone() for name, item in s.items.items()}
+    s.items["S7"].assets["blue"].href = str(path)
+    area = NORTH.geobox(10).geographic_extent.json
+    plan, store = s.plan().model_copy(update={"aoi": area}), Store(str(tmp_path / "out"))
+    store.write(ITEMS, json.dumps(pystac.ItemCollection(s.items.values()).to_dict(transform_hrefs=False)).encode())
+    store.write(PLAN, plan.model_dump_json().encode())
+    told = []
+    with pytest.raises(MarstfnError, match=r"1 of 4 tiles failed \(r000c001.*S7"):
+        job.ingest(job.Job(plan, store, s.items), None, told.append)
+    assert [e.text for e in told if isinstance(e, Note) and e.kind == "unit"]
+    assert [e.tile for e in told if isinstance(e, TileFailed)] == ["r000c001"]
+    done = {e.tile for e in told if isinstance(e, TileDone)}
+    assert done == {"r000c000", "r001c000", "r001c001"}
+    path.write_bytes(good)
+    told.clear()
+    job.ingest(job.Job(plan, store, s.items), None, told.append)
+    assert [e.tile for e in told if isinstance(e, TileDone)] == ["r000c001"]
+    for tile in plan.grid.tiles():
+        one, other = (ledger.read(place, "ingest", tile.name) for place in (store, north_run[1]))
+        assert one.checksums == other.checksums
 
 
 def test_an_items_factors_multiply_its_bands_and_leave_pan_and_masks_alone(little, tmp_path):
@@ -515,7 +637,8 @@ def test_a_mask_that_looks_at_bands_stands_in_for_the_products_own(little, tmp_p
 
     monkeypatch.setattr(cloudmask, "find", lambda name: cloudmask.Learned(("red", "nir08"), bright))
     little.options = Options(time_shard=3, mask_dilation=0, cloud_mask="omnicloudmask")
-    plan, store = run_of(little, tmp_path)
+    plan, store = run_of(little, tmp_path / "tiles")
+    _, unit = run_of(little, tmp_path / "unit", together=True)
     little.options = Options(time_shard=3, mask_dilation=0)
     around = 2 * cloudmask.CONTEXT
     assert set(shown) == {((2, 60 + around, 60 + around), 10.0), ((2, 20 + around, 20 + around), 30.0)}
@@ -524,6 +647,7 @@ def test_a_mask_that_looks_at_bands_stands_in_for_the_products_own(little, tmp_p
         known = clear != cube.NOTHING
         assert (clear[known] == np.where(red[known] > 3000, cube.MASKED, cube.CLEAR)).all()
         assert (clear[known] == cube.MASKED).any()
+        assert (stored(unit, f"{group.name}/clear") == clear).all()
     assert ingest_fingerprint(plan, plan.grid.tile(0, 0)) != ingest_fingerprint(little.plan(), plan.grid.tile(0, 0))
 
 
@@ -531,13 +655,15 @@ def test_a_learned_mask_leaves_no_seam_between_tiles(little, tmp_path, monkeypat
     """Its own growing reaches over the edge of a tile."""
     monkeypatch.setattr(cloudmask, "find", lambda name: cloudmask.Learned(("red",), lambda v, r: v[0] > 0.395))
     found = {}
-    for side in (60, 120):
+    for side, together in ((60, False), (60, True), (120, False)):
         s = little
         grid, s.grid = s.grid, Grid(32650, 600_000, 5_400_000, 20, 10, side)
         s.options = Options(time_shard=3, mask_dilation=60, cloud_mask="omnicloudmask")
-        found[side] = stored(run_of(s, tmp_path / str(side))[1], "sentinel2/clear")
+        folder = tmp_path / f"{side}-{together}"
+        found[side, together] = stored(run_of(s, folder, together=together)[1], "sentinel2/clear")
         s.grid, s.options = grid, Options(time_shard=3, mask_dilation=0)
-    assert (found[60] == found[120]).all()
+    assert (found[60, False] == found[120, False]).all()
+    assert (found[60, True] == found[60, False]).all()
 
 
 def test_a_mask_whose_package_is_missing_is_refused_with_the_way_to_have_it(monkeypatch):

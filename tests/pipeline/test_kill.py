@@ -29,6 +29,7 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def main(given, serial, fatal):
+    os.environ["MARSTFN_UNIT_MB"] = "0"  # tile by tile, so that the dead leave some of them
     from pipeline import cluster, job, ledger, request, tasks
     from pipeline.events import StageStarted, TileDone, silent
     from pipeline.settings import Settings

@@ -1,0 +1,315 @@
+"""Reading assets over HTTP: tile by tile and in units, beside GDAL's own warp."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from benchmarks import ranges
+from benchmarks.measure import Figure, Table, alternated, at_least, at_most, ratios
+from pipeline import cube, units
+from pipeline.access import PLAIN
+from pipeline.around import Around
+from pipeline.cube import Group
+from pipeline.grid import Grid, Tile, Window
+from pipeline.plan import Options, Plan, Radiometry, Scene, SensorName
+from pipeline.retries import Repeats
+
+THREADS = 16
+DATES = 5
+LATENCY = 0.1
+RULE = Radiometry(scale=1e-4, offset=0.0, nodata=0, rule="benchmark")
+"""So that what is stored is the number in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A band of the files: its pixel size and blocks, and the group it belongs to."""
+
+    group: Group
+    name: str
+    key: str
+    """Asset key in the catalogue of the benchmark."""
+    metres: int
+    block: int
+
+    @property
+    def how(self) -> str:
+        """As the stage resamples it."""
+        return "bilinear" if self.group is cube.SENTINEL2 else "cubic"
+
+
+BANDS = (
+    Band(cube.LANDSAT8, "red", "red", 30, 256),
+    Band(cube.LANDSAT8, "nir08", "nir08", 30, 256),
+    Band(cube.SENTINEL2, "red", "red", 10, 512),
+    Band(cube.SENTINEL2, "swir16", "swir16", 20, 256),
+)
+SENSORS: dict[Group, SensorName] = {cube.LANDSAT8: "landsat8", cube.SENTINEL2: "sentinel2"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Files, the server they lie on, and the tiles that are read from them."""
+
+    folder: Path
+    server: ranges.Server
+    grid: Grid
+    dates: int
+    turns: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """All tiles of the area."""
+        return list(self.grid.tiles())
+
+    def files(self) -> list[tuple[Band, int]]:
+        """Band and date of every file."""
+        return [(band, day) for band in BANDS for day in range(self.dates)]
+
+    def url(self, band: Band, day: int, turn: str) -> str:
+        """The address of a file in one round."""
+        return self.server.url(name_of(band, day), turn)
+
+    def turn(self) -> str:
+        """A name for a round, never given before in this process."""
+        return f"t{os.getpid()}-{next(self.turns)}"
+
+
+def name_of(band: Band, day: int) -> str:
+    """The file of a band and date."""
+    return f"{band.group.name}_{band.name}_{day}.tif"
+
+
+# ---- files
+
+
+def write_files(folder: Path, grid: Grid, dates: int) -> None:
+    """A file a band and date, larger than the grid on all sides; its numbers compress by a third."""
+    rng = np.random.default_rng(1)
+    for band in BANDS:
+        shape, transform = extent(band, grid)
+        where = {"crs": f"EPSG:{grid.epsg}", "transform": transform}
+        for day in range(dates):
+            data = (5000 + 900 * rng.standard_normal(shape, np.float32)).clip(1, 9000).astype(np.uint16)
+            profile = {
+                "driver": "COG",
+                "height": shape[0],
+                "width": shape[1],
+                "count": 1,
+                "dtype": "uint16",
+                "nodata": 0,
+            }
+            layout = {"blocksize": band.block, "compress": "deflate", "level": 1, "overviews": "none"}
+            with rasterio.open(folder / name_of(band, day), "w", **profile, **where, **layout) as file:
+                file.write(data, 1)
+
+
+def extent(band: Band, grid: Grid) -> tuple[tuple[int, int], Affine]:
+    """Shape and transform of the files of a band: on the corners of its sensor, some blocks beyond the grid."""
+    shift = 15 if band.group is cube.LANDSAT8 else 0
+    margin = 60 * (max(240, grid.tile_px) // 12 + 7)
+    height, width = (60 * n + 2 * margin for n in (grid.rows, grid.columns))
+    left, top = grid.left - margin - shift, grid.top + margin + shift
+    shape = height // band.metres + 1, width // band.metres + 1
+    return shape, Affine(band.metres, 0, left, 0, -band.metres, top)
+
+
+def block_bytes(bench: Bench, windows: Sequence[Window]) -> int:
+    """Bytes in the files of the blocks under each of the windows, counted anew for every window."""
+    total = 0
+    for band, day in bench.files():
+        with rasterio.open(bench.folder / name_of(band, day)) as file:
+            halo = 0 if band.metres == band.group.resolution and not file.transform.c % band.metres else 2
+            for window in windows:
+                box = window.geobox(band.group.resolution).boundingbox
+                found = file.window(*box.bbox)
+                r0, c0 = (int(v) - halo for v in (np.floor(found.row_off), np.floor(found.col_off)))
+                r1 = int(np.ceil(found.row_off + found.height)) + halo
+                c1 = int(np.ceil(found.col_off + found.width)) + halo
+                for y in range(max(0, r0) // band.block, -(-min(r1, file.height) // band.block)):
+                    for x in range(max(0, c0) // band.block, -(-min(c1, file.width) // band.block)):
+                        size = file.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=1)
+                        total += int(size or 0)
+    return total
+
+
+# ---- the candidates: each gives (dates, ny, nx) int16 over the area by band
+
+
+Pixels = dict[Band, NDArray[np.int16]]
+
+
+def empty(bench: Bench) -> Pixels:
+    """Arrays over the area that a candidate fills."""
+    return {band: np.zeros((bench.dates, *bench.grid.shape(band.group.resolution)), np.int16) for band in BANDS}
+
+
+def warp(bench: Bench, windows: Sequence[Window], turn: str) -> Pixels:
+    """GDAL's warp with its own settings, a task a window and file, in threads."""
+    out = empty(bench)
+
+    def task(band: Band, day: int, window: Window) -> None:
+        box, roi = window.geobox(band.group.resolution), window.roi(band.group.resolution)
+        with PLAIN.opened(), rasterio.open(bench.url(band, day, turn), sharing=False) as source, WarpedVRT(
+            source, crs=str(box.crs), transform=box.transform, width=box.shape.x, height=box.shape.y,
+            resampling=Resampling[band.how],
+        ) as view:  # fmt: skip
+            out[band][(day, *roi)] = view.read(1)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda job: task(*job), [(b, d, w) for w in windows for b, d in bench.files()]))
+    return out
+
+
+def ours(bench: Bench, parts: Sequence[Sequence[Tile]], turn: str, at_once: int) -> Pixels:
+    """As the stage reads them, tiles or units of them, `at_once` loads under way."""
+    out = empty(bench)
+    plan, items = planned(bench, turn)
+
+    def task(tiles: Sequence[Tile], group: Group) -> None:
+        around = Around(plan, items, tuple(tiles), "benchmark", THREADS, Repeats())
+        names = [band.name for band in BANDS if band.group is group]
+        read = around.bands(group, plan.of(SENSORS[group]), names)
+        for band in BANDS:
+            if band.group is group:
+                out[band][(slice(None), *around.window.roi(group.resolution))] = read[band.name]
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda job: task(*job), [(tiles, group) for tiles in parts for group in SENSORS]))
+    return out
+
+
+def planned(bench: Bench, turn: str) -> tuple[Plan, dict[str, pystac.Item]]:
+    """A plan of the files as a run has it, and its items."""
+    items, scenes = {}, []
+    code = {"proj:code": f"EPSG:{bench.grid.epsg}"}
+    outline = bench.grid.geobox(10).geographic_extent
+    for group, sensor in SENSORS.items():
+        for day in range(bench.dates):
+            time = datetime(2023, 5, 1, 3, tzinfo=UTC) + timedelta(days=day, hours=sensor == "sentinel2")
+            name = f"{sensor}-{day}"
+            collection = "landsat-c2-l2" if sensor == "landsat8" else "sentinel-2-c1-l2a"
+            item = pystac.Item(name, outline.json, list(outline.boundingbox.bbox), time, code, collection=collection)
+            for band in BANDS:
+                if band.group is group:
+                    shape, transform = extent(band, bench.grid)
+                    place = {"proj:shape": list(shape), "proj:transform": list(transform)[:6]}
+                    item.add_asset(band.key, pystac.Asset(bench.url(band, day, turn), extra_fields=place))
+            items[name] = item
+            platform = "landsat-8" if sensor == "landsat8" else "sentinel-2a"
+            scenes.append(Scene(sensor=sensor, platform=platform, time=time, day=date(2023, 5, 1 + day), items=(name,)))
+    plan = Plan(
+        name="benchmark", aoi=outline.json, aoi_source="benchmark", year=2023, grid=bench.grid,
+        catalog="simulated@http://127.0.0.1:9", scenes=tuple(sorted(scenes, key=lambda s: s.time)),
+        radiometry=dict.fromkeys(items, RULE), weights=(), options=Options(), items_sha256="0" * 64,
+    )  # fmt: skip
+    return plan, items
+
+
+# ---- the tables
+
+
+def candidates(bench: Bench, side: int) -> dict[str, Callable[[], Pixels]]:
+    """What is compared over the area, by name."""
+    tiles = bench.tiles
+    cells = [units.wanted(planned(bench, "x")[0], cell) for cell in units.divided(bench.grid, tiles, side)[0]]
+    return {
+        "warp tile by tile": lambda: warp(bench, tiles, bench.turn()),
+        "warp, each block once": lambda: warp(bench, [bench.grid.window], bench.turn()),
+        "ours tile by tile": lambda: ours(bench, [[tile] for tile in tiles], bench.turn(), 4),
+        "ours by units": lambda: ours(bench, cells, bench.turn(), 2),
+    }
+
+
+def tables(quick: bool) -> list[Table]:
+    """Rates beside GDAL's warp, bytes and requests, and what a latency of 100 ms costs."""
+    tile_px, count, dates, rounds = (120, 2, 2, 1) if quick else (480, 4, DATES, 5)
+    grid = Grid(32650, 600_000, 5_400_000, count * tile_px // 6, count * tile_px // 6, tile_px)
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder), grid, dates)
+        with ranges.serve(Path(folder)) as server:
+            bench = Bench(Path(folder), server, grid, dates)
+            return [*_area(bench, rounds, count), _cold(bench, rounds)]
+
+
+def _area(bench: Bench, rounds: int, side: int) -> list[Table]:
+    runs = candidates(bench, side)
+    taken: dict[float, dict[str, tuple[float, ...]]] = {}
+    for latency in (0.0, LATENCY):
+        bench.server.latency(latency)
+        taken[latency] = alternated(runs, rounds)
+    bench.server.latency(0)
+    asked: dict[str, ranges.Count] = {}
+    for name, run in runs.items():
+        bench.server.counted()
+        run()
+        asked[name] = bench.server.counted()
+    alone, once = block_bytes(bench, bench.tiles), block_bytes(bench, [bench.grid.window])
+    unit = "ours by units"
+    rates: list[Figure] = []
+    for latency, seconds in taken.items():
+        when = f"at {1000 * latency:.0f} ms"
+        rates += [Figure(f"{name}, {when}", values, "s") for name, values in seconds.items()]
+        for base in ("warp tile by tile", "warp, each block once"):
+            rates.append(at_least(f"rate by units over {base}, {when}", ratios(seconds[base], seconds[unit]), 0.85))
+        by_tiles = ratios(seconds["warp tile by tile"], seconds["ours tile by tile"])
+        rates.append(Figure(f"rate of ours tile by tile over warp tile by tile, {when}", by_tiles))
+    for name in ("ours tile by tile", unit):
+        cost = tuple(r - 1 for r in ratios(taken[LATENCY][name], taken[0.0][name]))
+        rates.append(at_most(f"what 100 ms of latency cost {name}", tuple(100 * c for c in cost), 25, "%"))
+    traffic = [
+        at_most("bytes by units / blocks of the unit", [asked[unit].bytes / once], 1.05),
+        at_most("bytes by units / unique blocks of the area", [asked[unit].bytes / once], 1.7),
+        at_most("bytes tile by tile / blocks of each tile", [asked["ours tile by tile"].bytes / alone], 1.05),
+        *(Figure(f"requests, {name}", (count.requests,)) for name, count in asked.items()),
+        *(Figure(f"of them HEAD, {name}", (count.heads,)) for name, count in asked.items()),
+        *(Figure(f"sent, {name}", (count.bytes / 1e6,), "MB") for name, count in asked.items()),
+    ]
+    size = f"{len(bench.tiles)} tiles of {bench.grid.tile_px} px, {len(bench.files())} files"
+    how = f"{size}, {THREADS} threads; deflate, blocks of 512 and 256; server in a process of its own on these cores"
+    least = f"unit of {side} x {side} tiles; {once / 1e6:.1f} MB in blocks counted once, {alone / 1e6:.1f} MB by tile"
+    return [
+        Table("Reading an area over HTTP", tuple(rates), (how,)),
+        Table("What it asks for", tuple(traffic), (least,)),
+    ]
+
+
+def _cold(bench: Bench, rounds: int) -> Table:
+    """One tile from files that no process has met before."""
+    tile = bench.tiles[len(bench.tiles) // 2]
+    taken = {}
+    for latency in (0.0, LATENCY):
+        bench.server.latency(latency)
+        taken[latency] = alternated({"tile": lambda: ours(bench, [[tile]], bench.turn(), 2)}, rounds)["tile"]
+    bench.server.latency(0)
+    more = tuple(slow - fast for slow, fast in zip(taken[LATENCY], taken[0.0], strict=True))
+    return Table(
+        "One cold tile",
+        (
+            Figure("ours at 0 ms", taken[0.0], "s"),
+            Figure("ours at 100 ms", taken[LATENCY], "s"),
+            at_most("what 100 ms of latency cost", more, 0.8, "s"),
+        ),
+        (f"{len(bench.files())} files at once on {THREADS} threads",),
+    )
+
+
+def agree(one: Pixels, other: Pixels) -> Any:
+    """The largest difference between two candidates, in counts."""
+    return max(int(np.abs(one[band].astype(int) - other[band]).max()) for band in BANDS)
