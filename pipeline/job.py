@@ -211,8 +211,9 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
     tiles = list(plan.tiles)
-    there = store.sizes(INPUTS)
-    todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t), there)]
+    prints = {t.name: ingest_fingerprint(plan, t) for t in tiles}
+    left = set(ledger.unfinished(store, "ingest", prints, store.sizes(INPUTS)))
+    todo = [t for t in tiles if t.name in left]
     if todo and not growth.unfinished(store):
         _unfinished(store)
     where = (store.url, workers.stamped(store))
@@ -342,8 +343,9 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     chosen = workers.decided(plan, store, fits, found).methods
     cube.set_shifts(plan, store, fits.shifts)
     tiles = list(plan.tiles)
-    there, prints = store.sizes(FUSED), {t.name: fuse_fingerprint(plan, t, fits, found, chosen) for t in tiles}
-    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, prints[t.name], there)]
+    prints = {t.name: fuse_fingerprint(plan, t, fits, found, chosen) for t in tiles}
+    left = set(ledger.unfinished(store, "fuse", prints, store.sizes(FUSED)))
+    todo = [t for t in tiles if t.name in left]
     if todo:
         _unfinished(store)
     basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found], "methods": chosen})
@@ -365,8 +367,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
     decision = workers.decided(plan, store, fits, found)
     prints = {t.name: fuse_fingerprint(plan, t, fits, found, decision.methods) for t in plan.tiles}
-    there = store.sizes(FUSED)
-    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from, there)]
+    missing = ledger.unfinished(store, "fuse", prints, store.sizes(FUSED))
     if missing:
         raise CubeError(
             f"{store.join(FUSED)} lacks {len(missing)} tiles ({', '.join(missing[:5])}...); it stays in progress. "

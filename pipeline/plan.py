@@ -238,5 +238,15 @@ def parsed(text: bytes, where: str) -> Plan:
 
 def fingerprint(value: Mapping[str, Any] | list[Any] | str) -> str:
     """SHA-256 of the canonical JSON of `value`, 64 hex digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def joined(parts: Mapping[str, str]) -> str:
+    """`fingerprint` of a dictionary of which each value is given as its canonical JSON."""
+    text = ",".join(f"{canonical(key)}:{parts[key]}" for key in sorted(parts))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
