@@ -26,6 +26,7 @@ from pipeline import (
     hosts,
     ledger,
     logs,
+    memory,
     planner,
     publish,
     registration,
@@ -205,9 +206,11 @@ def open_job(store: Store) -> Job:
 def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     """Read all tiles that are not in the ledger yet, and tell of items that gave no pixel although they cover the area.
 
-    Raises MarstfnError naming the tiles that failed, AssetError where a whole sensor gave nothing.
+    Raises MarstfnError naming the tiles that failed, AssetError where a whole sensor gave nothing, ClusterError where
+    a worker has less memory than a tile may take.
     """
     plan, store = job.plan, job.store
+    memory.require(plan, cluster.described(client), threads=settings.load().io_threads)
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
     tiles = list(plan.tiles)
@@ -336,6 +339,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     from pipeline.fuse import fuse_fingerprint  # only where tiles are fused is torch needed
 
     plan, store = job.plan, job.store
+    memory.require(plan, cluster.described(client), threads=settings.load().io_threads)
     growth.retire(store)
     if cube.create_fused(plan, store):
         ledger.clear(store, "fuse")
