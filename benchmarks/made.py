@@ -61,7 +61,7 @@ def _sentinel2(moment: datetime, part: int, outline: dict[str, Any]) -> dict[str
         "s2:generation_time": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "s2:datatake_id": f"GS2A_{take}_045855_N05.10",
         "s2:datastrip_id": f"S2A_OPER_MSI_L2A_DS_2APS_{take}_S{take}_N05.10",
         "datetime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-        **{f"s2:{what}_percentage": 1.5 for what in ("water", "vegetation", "snow_ice", "unclassified", "nodata_pixel")},
+        **{f"s2:{what}_percentage": 1.5 for what in ("water", "vegetation", "snow_ice", "unclassified")},
     }  # fmt: skip
     sizes = {name: 20 if name.startswith("swir") or name == "nir08" else 10 for name in (*BANDS, *OTHERS)} | {"scl": 20}
     return _item(name, "sentinel-2-c1-l2a", outline, properties, sizes, 1e-4, -0.1)

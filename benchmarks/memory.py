@@ -88,7 +88,7 @@ def child() -> None:
     """What the process does: print peaks, resident sizes and the bound as one line of JSON."""
     import distributed  # noqa: F401 - as in a worker
 
-    import pipeline.workers  # noqa: F401
+    import pipeline.workers
 
     folder, stage, (rows, columns), side, days, shard, count = json.loads(sys.argv[1])
     if stage == "fuse":

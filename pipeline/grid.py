@@ -162,7 +162,8 @@ class Grid:
         if area is None:
             yield from every
         else:
-            yield from (t for t, there in zip(every, _meeting(every, _projected(area, self.epsg)), strict=True) if there)
+            met = _meeting(every, _projected(area, self.epsg))
+            yield from (tile for tile, there in zip(every, met, strict=True) if there)
 
 
 def _projected(area: Geometry, epsg: int) -> Geometry:
@@ -174,8 +175,8 @@ def _projected(area: Geometry, epsg: int) -> Geometry:
 def _meeting(tiles: Sequence[Tile], area: Geometry) -> NDArray[np.bool_]:
     """Whether each tile shares ground, not only an edge, with `area` in the grid's projection."""
     grid = tiles[0].grid
-    edges = np.array([(t.col0, t.row1, t.col1, t.row0) for t in tiles], np.float64) * CELL
-    boxes = shapely.box(grid.left + edges[:, 0], grid.top - edges[:, 1], grid.left + edges[:, 2], grid.top - edges[:, 3])
+    west, south, east, north = CELL * np.array([(t.col0, t.row1, t.col1, t.row0) for t in tiles], np.float64).T
+    boxes = shapely.box(grid.left + west, grid.top - south, grid.left + east, grid.top - north)
     shapely.prepare(area.geom)
     # only tiles at the rim need their intersection computed
     inside = shapely.contains_properly(area.geom, boxes)

@@ -32,7 +32,7 @@ class Pair:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON would have it."""
-        # a year's pairs are asked for this for each of thousands of tiles: not by dataclasses.asdict, which copies deeply
+        # asked of a year's pairs for each of thousands of tiles: dataclasses.asdict, which copies deeply, takes 20 us
         lists = {"references": list(self.references), "days": list(self.days), "clear": list(self.clear)}
         return {"landsat": self.landsat, **lists}
 
