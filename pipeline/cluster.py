@@ -80,8 +80,12 @@ def require_gpu() -> None:
 
 def slots(client: Client, resource: str) -> int:
     """How many tasks that ask for one unit of `resource` can run at once, now."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return int(sum(w["resources"].get(resource, 0) for w in workers))
+    return int(sum(w["resources"].get(resource, 0) for w in described(client)))
+
+
+def described(client: Client) -> list[Mapping[str, Any]]:
+    """The workers there are now, as the scheduler describes them: name, resources, memory_limit (0: none), ..."""
+    return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
 def devices(kind: str, workers: int = 1) -> Sequence[str]:

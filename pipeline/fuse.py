@@ -34,7 +34,7 @@ from pipeline.ingest import TileResult, ingest_fingerprint
 from pipeline.inputs import Reading
 from pipeline.methods import methods, patch_side
 from pipeline.pairing import Pair
-from pipeline.plan import FORMAT, Plan, Scene, fingerprint
+from pipeline.plan import FORMAT, Plan, Scene, canonical, joined
 from pipeline.sheets import Sheet
 from pipeline.store import INPUTS, Store
 
@@ -54,29 +54,44 @@ def fuse_fingerprint(
     plan: Plan, tile: Tile, harmonisation: Harmonisation, pairs: Sequence[Pair], chosen: Sequence[str] | None = None
 ) -> str:
     """Of everything that shapes the fused pixels of a tile, the inputs of its neighbours included."""
-    options = plan.options
     seen = [ingest_fingerprint(plan, other) for other in plan.grid.under(frame_of(plan, tile).window)]
-    return fingerprint(
-        {
-            "format": FORMAT,
-            "tile": [tile.name, plan.grid.tile_px],
-            "ingested": seen,
-            "weights": [w.sha256 for w in plan.weights],
-            "inference": VARIANT,
-            "methods": list(_chosen(plan, chosen)),
-            "patch": patch_side(plan),
-            "stride": options.stride,
-            "batch": options.batch,
-            # of odd sizes, a patch's place in its batch shows in the last bit
-            "batches": "across dates",
-            "threads": options.threads,
-            "device": options.device,
-            "time_shard": options.time_shard,
-            "pairs": [p.as_dict() for p in pairs],
-            "harmonisation": harmonisation.fingerprint,
-            "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
-        }
-    )
+    own = {"tile": [tile.name, plan.grid.tile_px], "ingested": seen}
+    return joined(_shared(plan, harmonisation, pairs, chosen) | {k: canonical(v) for k, v in own.items()})
+
+
+def _shared(
+    plan: Plan, harmonisation: Harmonisation, pairs: Sequence[Pair], chosen: Sequence[str] | None
+) -> dict[str, str]:
+    """What the tiles of a plan share, as canonical JSON; the last is kept, for thousands of tiles ask."""
+    global _last
+    asked = (plan, harmonisation, pairs, chosen)
+    if _last is not None and all(a is b for a, b in zip(_last[0], asked, strict=True)):
+        return _last[1]
+    options = plan.options
+    values = {
+        "format": FORMAT,
+        "weights": [w.sha256 for w in plan.weights],
+        "inference": VARIANT,
+        "methods": list(_chosen(plan, chosen)),
+        "patch": patch_side(plan),
+        "stride": options.stride,
+        "batch": options.batch,
+        # of odd sizes, a patch's place in its batch shows in the last bit
+        "batches": "across dates",
+        "threads": options.threads,
+        "device": options.device,
+        "time_shard": options.time_shard,
+        "pairs": [p.as_dict() for p in pairs],
+        "harmonisation": harmonisation.fingerprint,
+        "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
+    }
+    found = {key: canonical(value) for key, value in values.items()}
+    # lists may change under the same identity
+    _last = (asked, found) if not isinstance(pairs, list) and not isinstance(chosen, list) else None
+    return found
+
+
+_last: tuple[tuple[Any, ...], dict[str, str]] | None = None
 
 
 def fuse_tile(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import shapely
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo import CRS, wh_
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
@@ -155,12 +158,12 @@ class Grid:
     def tiles(self, area: Geometry | None = None) -> Iterator[Tile]:
         """All tiles in row-major order, or those that meet `area` (any CRS)."""
         n_rows, n_cols = self.tile_shape
-        projected = None if area is None else _projected(area, self.epsg)
-        for row in range(n_rows):
-            for col in range(n_cols):
-                tile = self.tile(row, col)
-                if projected is None or _meets(tile, projected):
-                    yield tile
+        every = [self.tile(row, col) for row in range(n_rows) for col in range(n_cols)]
+        if area is None:
+            yield from every
+        else:
+            met = _meeting(every, _projected(area, self.epsg))
+            yield from (tile for tile, there in zip(every, met, strict=True) if there)
 
 
 def _projected(area: Geometry, epsg: int) -> Geometry:
@@ -169,8 +172,17 @@ def _projected(area: Geometry, epsg: int) -> Geometry:
     return area.to_crs(f"EPSG:{epsg}", resolution=0.005 if geographic else 500.0)
 
 
-def _meets(tile: Tile, area: Geometry) -> bool:
-    return bool(tile.geobox(CELL).extent.intersection(area).area > 0)
+def _meeting(tiles: Sequence[Tile], area: Geometry) -> NDArray[np.bool_]:
+    """Whether each tile shares ground, not only an edge, with `area` in the grid's projection."""
+    grid = tiles[0].grid
+    west, south, east, north = CELL * np.array([(t.col0, t.row1, t.col1, t.row0) for t in tiles], np.float64).T
+    boxes = shapely.box(grid.left + west, grid.top - south, grid.left + east, grid.top - north)
+    shapely.prepare(area.geom)
+    # only tiles at the rim need their intersection computed
+    inside = shapely.contains_properly(area.geom, boxes)
+    rim = shapely.intersects(area.geom, boxes) & ~inside
+    inside[rim] = shapely.area(shapely.intersection(boxes[rim], area.geom)) > 0
+    return inside
 
 
 def _per_cell(resolution: int) -> int:

@@ -27,6 +27,7 @@ from pipeline import (
     hosts,
     ledger,
     logs,
+    memory,
     planner,
     publish,
     registration,
@@ -209,14 +210,17 @@ def open_job(store: Store) -> Job:
 def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     """Read all tiles that are not in the ledger yet, and tell of items that gave no pixel although they cover the area.
 
-    Raises MarstfnError naming the tiles that failed, AssetError where a whole sensor gave nothing.
+    Raises MarstfnError naming the tiles that failed, AssetError where a whole sensor gave nothing, ClusterError where
+    a worker has less memory than a tile may take.
     """
     plan, store = job.plan, job.store
+    memory.require(plan, cluster.described(client), threads=settings.load().io_threads)
     if cube.create_inputs(plan, store):
         ledger.clear(store, "ingest")
     tiles = list(plan.tiles)
-    there = store.sizes(INPUTS)
-    todo = [t for t in tiles if not ledger.done(store, "ingest", t.name, ingest_fingerprint(plan, t), there)]
+    prints = {t.name: ingest_fingerprint(plan, t) for t in tiles}
+    left = set(ledger.unfinished(store, "ingest", prints, store.sizes(INPUTS)))
+    todo = [t for t in tiles if t.name in left]
     if todo and not growth.unfinished(store):
         _unfinished(store)
     results = stage("ingest", tiles, todo, listener, lambda: _read(job, client, todo, listener))
@@ -386,6 +390,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     from pipeline.fuse import fuse_fingerprint  # only where tiles are fused is torch needed
 
     plan, store = job.plan, job.store
+    memory.require(plan, cluster.described(client), threads=settings.load().io_threads)
     growth.retire(store)
     if cube.create_fused(plan, store):
         ledger.clear(store, "fuse")
@@ -393,8 +398,9 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     chosen = workers.decided(plan, store, fits, found).methods
     cube.set_shifts(plan, store, fits.shifts)
     tiles = list(plan.tiles)
-    there, prints = store.sizes(FUSED), {t.name: fuse_fingerprint(plan, t, fits, found, chosen) for t in tiles}
-    todo = [t for t in tiles if not ledger.done(store, "fuse", t.name, prints[t.name], there)]
+    prints = {t.name: fuse_fingerprint(plan, t, fits, found, chosen) for t in tiles}
+    left = set(ledger.unfinished(store, "fuse", prints, store.sizes(FUSED)))
+    todo = [t for t in tiles if t.name in left]
     if todo:
         _unfinished(store)
     basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found], "methods": chosen})
@@ -416,8 +422,7 @@ def finish(job: Job, listener: Listener = silent, *, truth: Truth | None = None,
     fits, found = workers.harmonised(plan, store), pairs(plan, store)
     decision = workers.decided(plan, store, fits, found)
     prints = {t.name: fuse_fingerprint(plan, t, fits, found, decision.methods) for t in plan.tiles}
-    there = store.sizes(FUSED)
-    missing = [name for name, made_from in prints.items() if not ledger.done(store, "fuse", name, made_from, there)]
+    missing = ledger.unfinished(store, "fuse", prints, store.sizes(FUSED))
     if missing:
         raise CubeError(
             f"{store.join(FUSED)} lacks {len(missing)} tiles ({', '.join(missing[:5])}...); it stays in progress. "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 Stage = Literal["ingest", "fuse", "mine"]
 ABSENT = "absent"
 """Checksum of a shard that is fill throughout: Zarr stores no object for it."""
+
+
+READERS, AHEAD = 16, 512
+"""Records read at once, and at most held until they are asked for: a distant store answers each in tens of
+milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,37 @@ def read(store: Store, stage: Stage, tile: str) -> Record | None:
     except (ValueError, TypeError) as error:
         where = store.join(name(stage, tile))
         raise CubeError(f"{where} is not a ledger record ({error}); delete it and the tile is made again") from error
+
+
+def each(store: Store, stage: Stage, tiles: Sequence[str]) -> Iterator[Record | CubeError | None]:
+    """Of each tile in turn its record, None where it has none, or what is wrong with one that cannot be understood.
+
+    One listing tells which there are, and these are read many at a time. Raises StoreError.
+    """
+    there = store.sizes(f"{LEDGER}/{stage}")
+
+    def one(tile: str) -> Record | CubeError | None:
+        if name(stage, tile) not in there:
+            return None
+        try:
+            return read(store, stage, tile)
+        except CubeError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as pool:
+        for first in range(0, len(tiles), AHEAD):
+            yield from pool.map(one, tiles[first : first + AHEAD])
+
+
+def unfinished(store: Store, stage: Stage, prints: Mapping[str, str], there: Mapping[str, int]) -> list[str]:
+    """The tiles of `prints` (fingerprint by tile, in order) that are not `done`; `there`: sizes of the stage's cube."""
+    out = []
+    for tile, found in zip(prints, each(store, stage, list(prints)), strict=True):
+        if isinstance(found, CubeError):
+            log.warning("%s", found)
+        if not isinstance(found, Record) or found.fingerprint != prints[tile] or lost(store, found, there):
+            out.append(tile)
+    return out
 
 
 def done(store: Store, stage: Stage, tile: str, fingerprint: str, there: Mapping[str, int] | None = None) -> bool:

@@ -11,8 +11,9 @@ from odc.geo.geom import Geometry
 from shapely.geometry.base import BaseGeometry
 
 from marstfn.bands import BANDS
+from pipeline import memory
 from pipeline.facts import footprint
-from pipeline.grid import Grid, Tile
+from pipeline.grid import Tile
 from pipeline.plan import Plan, Scene, SensorName
 
 OPTICAL = 2 * len(BANDS)
@@ -23,14 +24,6 @@ LAYERS = 7
 
 COMPRESSED = 0.61
 """Share that is left of int16 reflectance after zstd-3 with bitshuffle (measured on real and simulated scenes)."""
-
-PROCESS_MB = 530
-"""Resident size of a worker with everything imported, the weights loaded and input chunks decoded. With the terms
-below it gives 1117 MB for tiles of 480 px and 845 MB for 240 px, batch 8; measured peaks are 1119 and 815 MB."""
-
-NETWORK_MB = 27
-"""What one patch of 60 px in a batch adds while the network runs (measured, 64 features)."""
-
 
 PACKED = 0.85
 """Bytes in a file for each byte of a band: Sentinel-2 Collection 1 items that are full state 0.81 at 10 m and 0.90 at
@@ -84,10 +77,12 @@ class Outlook:
     raw_mb: float
     """The same uncompressed: an upper bound."""
     worker_mb: float
-    """Expected peak memory of a fusing worker."""
+    """Bound of the memory of a fusing worker."""
     dropped: tuple[tuple[str, int], ...]
     """Reasons and numbers of items left out, the commonest first."""
     landsats: str = "Landsat 8"
+    reader_mb: float = 0.0
+    """Bound of the memory of a worker that reads one tile at a time."""
     read_mb: float = 0.0
     """Expected to be read from the catalogue's files; 0 where the items are not known."""
     hours: float | None = None
@@ -118,7 +113,7 @@ class Outlook:
             out.append(f"expected to be read {_size(self.read_mb)}; {self._time}")
         out.append(
             f"expected size of the store {_size(self.store_mb)} (at most {_size(self.raw_mb)}); "
-            f"memory of a fusing worker about {_size(self.worker_mb)}"
+            f"memory of a worker at most {_size(self.worker_mb)} fusing, {_size(self.reader_mb)} reading"
         )
         out += [f"left out: {count} x {why}" for why, count in self.dropped]
         return [*out, *self.holes]
@@ -173,13 +168,8 @@ def outlook(plan: Plan, items: Iterable[pystac.Item] = ()) -> Outlook:
         holes=tuple(hole.text for hole in plan.holes),
         store_mb=(COMPRESSED * reflectance + 0.05 * extras) / 1e6,
         raw_mb=(reflectance + extras) / 1e6,
-        worker_mb=worker_mb(
-            plan.grid,
-            plan.options.time_shard,
-            plan.options.batch,
-            max(60, *_patches(plan)),
-            any(ref.context for ref in plan.weights),
-        ),
+        worker_mb=memory.fusing(plan).megabytes,
+        reader_mb=memory.reading(plan).megabytes,
         dropped=tuple(Counter(_kind(d.why) for d in plan.dropped).most_common()),
         landsats=plan.landsats,
     )
@@ -188,24 +178,6 @@ def outlook(plan: Plan, items: Iterable[pystac.Item] = ()) -> Outlook:
 def summary(plan: Plan) -> str:
     """The figures of `plan` as plain text: scenes a month, tiles, sizes, what was left out and why."""
     return "\n".join(outlook(plan).lines())
-
-
-def worker_mb(grid: Grid, time_shard: int, batch: int, patch: int = 60, context: bool = False) -> float:
-    """Expected peak memory in megabytes of a worker that fuses one tile of `grid`: the process, the network on one
-    batch, one time block of the output with its compressed copy, and the float32 arrays of one date; with `context`
-    Sentinel-2 of both sides of the date."""
-    side = min(grid.tile_px, 6 * max(grid.rows, grid.columns))
-    block = time_shard * side * side * (OPTICAL + LAYERS)
-    padded = (side + 2 * patch) ** 2
-    date = padded * 4 * len(BANDS) * 6  # reference, Landsat brought up, prediction, weights, sums, copies
-    if context:
-        date += padded * 4 * len(BANDS) * 10  # the other side, here and in the date read ahead; context, its patches
-    network = NETWORK_MB * batch * (patch / 60) ** 2
-    return PROCESS_MB + network + (1.7 * block + date) / 1e6
-
-
-def _patches(plan: Plan) -> tuple[int, ...]:
-    return (60, *(ref.patch for ref in plan.weights))
 
 
 def _months(plan: Plan, items: Mapping[str, pystac.Item]) -> tuple[Month, ...]:

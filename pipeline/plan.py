@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from odc.geo.geom import Geometry
@@ -192,7 +193,7 @@ class Plan(Frozen):
     @property
     def tiles(self) -> tuple[Tile, ...]:
         """The tiles that meet the area of interest, in row-major order: what a run makes."""
-        return tuple(self.grid.tiles(Geometry(self.aoi, "EPSG:4326")))
+        return _tiles(self.grid, json.dumps(self.aoi))
 
     @property
     def landsats(self) -> str:
@@ -208,6 +209,12 @@ class Plan(Frozen):
     def fingerprint(self) -> str:
         """64 hex digits: equal plans, equal fingerprints."""
         return fingerprint(self.model_dump(mode="json"))
+
+
+@lru_cache(maxsize=4)
+def _tiles(grid: Grid, aoi: str) -> tuple[Tile, ...]:
+    """A run asks dozens of times, and of ten thousand tiles each answer takes a second."""
+    return tuple(grid.tiles(Geometry(json.loads(aoi), "EPSG:4326")))
 
 
 def parsed(text: bytes, where: str) -> Plan:
@@ -231,5 +238,15 @@ def parsed(text: bytes, where: str) -> Plan:
 
 def fingerprint(value: Mapping[str, Any] | list[Any] | str) -> str:
     """SHA-256 of the canonical JSON of `value`, 64 hex digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def joined(parts: Mapping[str, str]) -> str:
+    """`fingerprint` of a dictionary of which each value is given as its canonical JSON."""
+    text = ",".join(f"{canonical(key)}:{parts[key]}" for key in sorted(parts))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()

@@ -12,13 +12,13 @@ from typing import Any
 import pystac
 
 from pipeline import aoi as areas
-from pipeline import catalog, cloudmask, items, overrides, profiles, scenes, settings, supply, trained
+from pipeline import catalog, cloudmask, items, memory, overrides, profiles, scenes, settings, supply, trained
 from pipeline.aoi import AOI
 from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, silent
 from pipeline.grid import CELL, Grid
 from pipeline.methods import window_side
-from pipeline.outlook import outlook, worker_mb
+from pipeline.outlook import outlook
 from pipeline.outlook import summary as summary
 from pipeline.plan import FORMAT, Options, Plan, WeightsRef
 from pipeline.request import Request
@@ -27,7 +27,7 @@ TILE_SIDES = (480, 240, 120, 60)
 """Tile sides in 10 m pixels, the default first; a smaller one serves an area that would not fill 4 tiles."""
 
 MAX_WORKER_MB = 3000.0
-"""Expected peak of a fusing worker beyond which a tile side is refused."""
+"""Bound of a fusing worker's memory beyond which a tile side is refused."""
 
 TRAINED = ("auto", "network")
 """Methods that need weights."""
@@ -221,16 +221,16 @@ def _check_memory(grid: Grid, options: Options, offered: tuple[WeightsRef, ...])
     """Refuse tiles that no ordinary worker can hold, before a worker dies of them."""
     patch = max((w.patch for w in offered), default=window_side(options.method))
     context = any(w.context for w in offered)
-    expected = worker_mb(grid, options.time_shard, options.batch, patch, context)
-    if expected > MAX_WORKER_MB:
-        fits = [
-            s
-            for s in TILE_SIDES
-            if worker_mb(replace(grid, tile_px=s), options.time_shard, options.batch, patch, context) <= MAX_WORKER_MB
-        ]
+
+    def needed(side: int) -> float:
+        asked = replace(grid, tile_px=side)
+        return memory.fusing_of(asked, options.time_shard, options.batch, patch, context).megabytes
+
+    if needed(grid.tile_px) > MAX_WORKER_MB:
+        fits = [s for s in TILE_SIDES if needed(s) <= MAX_WORKER_MB]
         remedy = f"Choose a tile of at most {fits[0]} px" if fits else "Choose a smaller batch"
         raise PlanError(
-            f"tiles of {grid.tile_px} px and batches of {options.batch} would need about {expected:,.0f} MB in a "
+            f"tiles of {grid.tile_px} px and batches of {options.batch} may need {needed(grid.tile_px):,.0f} MB in a "
             f"worker, more than {MAX_WORKER_MB:,.0f} MB; nothing was planned. {remedy}"
         )
 

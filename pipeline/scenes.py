@@ -149,7 +149,8 @@ def _usable(
                 continue
             why = _unfit(item, product, wanted, outline)
             if why is None:
-                pystac_item(item)  # what pystac cannot read must not reach the plan
+                # what pystac cannot read must not reach the plan; nor do assets that nothing reads
+                pystac_item({**item, "assets": {key: item["assets"][key] for key in product.keys}})
         except (CatalogError, AttributeError, KeyError, TypeError, ValueError) as error:
             # one item that a catalogue has spoilt must not cost the year
             why = f"its metadata cannot be read ({type(error).__name__}: {error})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,8 +26,14 @@ RETRIES = 2
 """Further attempts at a tile that failed."""
 IDLE = 60.0
 """Seconds without a worker for the stage after which it is given up."""
+LOOK = 1.0
+"""Seconds between two looks at which workers there are: each costs as much as a tile that does nothing."""
 HOPELESS = (CubeError, WeightsError, StoreError, CatalogError)
 """Errors that a second attempt cannot cure."""
+
+
+Outcome = tuple[Any, BaseException | None]
+"""What a tile gave, and None; or None, and the error it ended in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +65,15 @@ def map_tiles(
     run = uuid.uuid4().hex[:6]  # a shared scheduler may still know a tile of the same name from another run
     waiting = [(tile, 0) for tile in reversed(tiles)]
     running: dict[Future, tuple[Tile, int, float]] = {}
+    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     results: list[Any] = []
     failures: list[Failure] = []
-    served = time.monotonic()
+    served = looked = time.monotonic()
+    room = slots(client, resource)
     try:
         while waiting or running:
-            room = slots(client, resource)
+            if time.monotonic() - looked > LOOK:
+                room, looked = slots(client, resource), time.monotonic()
             if room:
                 served = time.monotonic()
             elif time.monotonic() - served > idle:
@@ -79,11 +89,12 @@ def map_tiles(
                     function, tile.row, tile.col, *arguments, key=key, resources={resource: 1}, pure=False, retries=0
                 )
                 running[future] = (tile, attempt, time.monotonic())
-            for future in _finished(client, running):
+                future.add_done_callback(ended.put)
+            for future, (value, error) in _ended(client, ended):
                 tile, attempt, began = running.pop(future)
-                error = _outcome(future, results)
                 if error is None:
-                    listener(_event(stage, tile, results[-1], time.monotonic() - began))
+                    results.append(value)
+                    listener(_event(stage, tile, value, time.monotonic() - began))
                 elif attempt < retries and not isinstance(error, HOPELESS):
                     log.warning("stage %s, tile %s, attempt %d: %s", stage, tile.name, attempt + 1, _said(error))
                     waiting.append((tile, attempt + 1))
@@ -98,29 +109,40 @@ def map_tiles(
     return results, failures
 
 
-def _finished(client: Client, running: dict[Future, tuple[Tile, int, float]]) -> list[Future]:
-    """Futures that have ended, after at most two seconds: now and then the cluster itself must be looked at."""
-    if not running:
-        time.sleep(0.2)
-        return []
+def _ended(client: Client, ended: queue.SimpleQueue[Future]) -> list[tuple[Future, Outcome]]:
+    """What has ended since the last call, after at most LOOK seconds: now and then the cluster must be looked at."""
+    found = []
     try:
-        with client.as_current():
-            distributed.wait(list(running), timeout=2, return_when="FIRST_COMPLETED")
-    except TimeoutError:
-        return []
-    return [f for f in list(running) if f.done()]
+        found.append(ended.get(timeout=LOOK))
+        while True:
+            found.append(ended.get_nowait())
+    except queue.Empty:
+        pass
+    # one whose worker died with the result is under way again, and will be heard of again
+    lost = [future for future in found if not future.done()]
+    for future in lost:
+        future.add_done_callback(ended.put)
+    return _outcomes(client, [future for future in found if future not in lost])
 
 
-def _outcome(future: Future, results: list[Any]) -> BaseException | None:
-    """None and the result appended, or the error the task ended in."""
-    if future.status == "finished":
-        results.append(future.result())
-        return None
+def _outcomes(client: Client, futures: Sequence[Future]) -> list[tuple[Future, Outcome]]:
+    """Each future with what it gave: values are fetched together, one by one only where that fails."""
+    good = [future for future in futures if future.status == "finished"]
+    try:
+        values = client.gather(good) if len(good) > 1 else [future.result() for future in good]
+        fetched = {future: (value, None) for future, value in zip(good, values, strict=True)}
+    except Exception:
+        fetched = {}
+    return [(future, fetched.get(future) or _outcome(future)) for future in futures]
+
+
+def _outcome(future: Future) -> Outcome:
+    """The value of a task, or the error it ended in."""
     if future.status == "cancelled":
-        return ClusterError("the task was cancelled on the scheduler")
+        return None, ClusterError("the task was cancelled on the scheduler")
     error = future.exception()
-    assert isinstance(error, BaseException)
-    return error
+    assert error is None or isinstance(error, BaseException)
+    return (None, error) if error is not None else (future.result(), None)
 
 
 def _said(error: BaseException) -> str:

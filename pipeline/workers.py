@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pystac
 
 from pipeline import audit, ledger, logs, pairing, registration, sampling, units
@@ -38,12 +39,14 @@ T = TypeVar("T")
 
 def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
     """References of all Landsat dates, from the clear counts in the ledger. Raises CubeError where a tile lacks."""
+    names = [tile.name for tile in plan.tiles]
     counts = []
-    for tile in plan.tiles:
-        record = ledger.read(store, "ingest", tile.name)
+    for name, record in zip(names, ledger.each(store, "ingest", names), strict=True):
+        if isinstance(record, CubeError):
+            raise record
         if record is None:
-            raise CubeError(f"tile {tile.name} is not in the ledger of {store.url}; ingest it first (run again)")
-        counts.append(record.stats["sentinel2"])
+            raise CubeError(f"tile {name} is not in the ledger of {store.url}; ingest it first (run again)")
+        counts.append(np.asarray(record.stats["sentinel2"]))
     clear = pairing.clear_fractions(counts)
     landsat, sentinel2 = ([scene.time for scene in plan.of(sensor)] for sensor in ("landsat8", "sentinel2"))
     return pairing.pair(landsat, sentinel2, clear, plan.options)

@@ -63,9 +63,10 @@ def missed(plan: Plan, store: Store, items: Mapping[str, pystac.Item]) -> tuple[
     tiles = list(plan.tiles)
     areas = np.array([t.geobox(FINE).extent.to_crs("EPSG:4326").geom for t in tiles], dtype=object)
     out: list[Missed] = []
+    told = _counts(store, [t.name for t in tiles], [group.name for group in cube.groups(plan)])
     for group in cube.groups(plan):
         scenes = cube.group_scenes(plan, group)
-        counts = _counts(store, [t.name for t in tiles], group.name)
+        counts = told.get(group.name)
         if counts is None or not scenes:
             continue
         known = counts[..., :2].sum(-1) / np.maximum(1, counts.sum(-1))
@@ -99,17 +100,19 @@ def read(store: Store) -> tuple[Missed, ...]:
         return ()
 
 
-def _counts(store: Store, tiles: Sequence[str], group: str) -> Shares | None:
-    """(tiles, dates, [clear, masked, nothing]) pixels; None where the records do not tell of the group."""
-    out = []
-    for tile in tiles:
-        record = ledger.read(store, "ingest", tile)
+def _counts(store: Store, tiles: Sequence[str], groups: Sequence[str]) -> dict[str, Shares]:
+    """(tiles, dates, [clear, masked, nothing]) pixels by group; without those that a record does not tell of."""
+    out: dict[str, list[NDArray[np.int32]]] = {group: [] for group in groups}
+    for tile, record in zip(tiles, ledger.each(store, "ingest", tiles), strict=True):
+        if isinstance(record, CubeError):
+            raise record
         if record is None:
             raise CubeError(f"tile {tile} is not in the ledger of {store.url}; ingest it first (run again)")
-        if group not in record.stats:
-            return None
-        out.append(record.stats[group])
-    return np.asarray(out, np.float64)
+        for group in [g for g in out if g not in record.stats]:
+            del out[group]
+        for group, counts in out.items():
+            counts.append(np.asarray(record.stats[group], np.int32))
+    return {group: np.asarray(counts, np.float64) for group, counts in out.items()}
 
 
 def _scene(

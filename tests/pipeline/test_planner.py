@@ -25,7 +25,7 @@ from pipeline.errors import AOIError, CatalogError, PlanError, WeightsError
 from pipeline.events import Event, Note
 from pipeline.grid import Grid
 from pipeline.hrefs import unsigned
-from pipeline.plan import Options, Plan, Scene, WeightsRef
+from pipeline.plan import Plan, Scene, WeightsRef
 from pipeline.settings import Settings
 
 DEFAULTS = Settings(catalog="planetary-computer", store=None)
@@ -484,20 +484,6 @@ def test_the_summary_counts_scenes_a_month_and_tells_sizes(made: Any) -> None:
         "memory",
     ):
         assert word in text
-
-
-def test_memory_grows_with_tile_and_batch() -> None:
-    def expected(tile: int, batch: int) -> float:
-        return outlook.worker_mb(Grid(32650, 0, 6_000_000, 660, 660, tile), Options().time_shard, batch)
-
-    # peaks measured with 48 dates of noise in a store, the shipped weights and one thread
-    assert expected(480, 8) == pytest.approx(1119, rel=0.1)
-    assert expected(240, 8) == pytest.approx(815, rel=0.1)
-    assert expected(240, 8) < expected(480, 8) < expected(960, 8)
-    assert expected(480, 1) < expected(480, 8)
-    # a plane smaller than its tile costs what it has
-    small = outlook.worker_mb(Grid(32650, 0, 6000, 10, 10, 480), 48, 8)
-    assert small < expected(480, 8)
 
 
 def test_reasons_are_counted_without_their_particulars() -> None:

@@ -1,0 +1,125 @@
+"""A worker's memory: flat along a row of tiles, and under the bound that the plan prints."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Figure, Table
+from benchmarks.slopes import figures
+from pipeline import memory
+from pipeline.ledger import Stage
+
+WARM = 20
+"""Tiles at the beginning that do not count: pools, caches and arenas are filled with them."""
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One stage over some tiles in a process of its own; megabytes (10^6 bytes)."""
+
+    peaks: tuple[float, ...]
+    """The most that the process held during each tile."""
+    resident: tuple[float, ...]
+    """What it held after each."""
+    bound: float
+
+
+def tables(quick: bool) -> list[Table]:
+    """Memory of both stages along a row of tiles, and at its peak for two tile sides and two lengths of year."""
+    sizes: Sequence[tuple[int, tuple[int, int]]] = (
+        ((60, (6, 2)),) if quick else ((240, (36, 12)), (240, (72, 24)), (480, (36, 12)), (480, (72, 24)))
+    )
+    return [_row(4 if quick else 15, 12 if quick else 200), _peaks(sizes, 8 if quick else 48)]
+
+
+def _row(side: int, tiles: int) -> Table:
+    shown: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in ("ingest", "fuse"):
+            run = measured(folder, stage, (side, side), 60, (4, 2), 48, tiles, tiles + side + 2)
+            warm = WARM if tiles > 2 * WARM else 4
+            for what, values in (("peak", run.peaks), ("resident", run.resident)):
+                shown += figures(f"{stage}, {what} of a tile", values[warm:], "MB", 0.1)
+    notes = (f"{tiles} tiles of 60 px in a row in one process, the first {WARM} not counted; 4 + 2 dates, additive",)
+    return Table("Memory along a run", tuple(shown), notes)
+
+
+def _peaks(sizes: Sequence[tuple[int, tuple[int, int]]], shard: int) -> Table:
+    shown: list[Figure] = []
+    for side, days in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            for stage in ("ingest", "fuse"):
+                run = measured(folder, stage, (1, 2), side, days, shard, 2, 2)
+                what = f"{stage}, tiles of {side} px, {sum(days)} dates: peak"
+                shown.append(Figure(what, run.peaks, "MB", f"<= {run.bound:.0f}", max(run.peaks) <= run.bound))
+    notes = (f"time shard {shard}, method additive; the bound is that of `marstfn plan` without the network's part",)
+    return Table("Peak memory of a worker and its bound", tuple(shown), notes)
+
+
+def measured(
+    folder: str, stage: Stage, tiles: tuple[int, int], side: int, days: tuple[int, int], shard: int, count: int,
+    ready: int,
+) -> Run:  # fmt: skip
+    """`stage` over the first `count` of the tiles, in a process with a worker's settings; ingest makes `ready` tiles
+    ready, so that each that is fused has its neighbours."""
+    number = count if stage == "fuse" else min(ready, tiles[0] * tiles[1])
+    arguments = json.dumps([folder, stage, tiles, side, days, shard, number])
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "GDAL_CACHEMAX": "64", "MARSTFN_IO_THREADS": "8"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from benchmarks import memory; memory.child()", arguments],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{stage} over {number} tiles of {side} px failed: {done.stderr[-2000:]}")
+    peaks, resident, bound = json.loads(done.stdout.splitlines()[-1])
+    return Run(tuple(peaks), tuple(resident), bound)
+
+
+def child() -> None:
+    """What the process does: print peaks, resident sizes and the bound as one line of JSON."""
+    import distributed  # noqa: F401 - as in a worker
+
+    import pipeline.workers
+
+    folder, stage, (rows, columns), side, days, shard, count = json.loads(sys.argv[1])
+    if stage == "fuse":
+        import pipeline.fuse  # noqa: F401
+    from benchmarks import scenery
+
+    made = scenery.made(Path(folder), rows, columns, side, tuple(days), time_shard=shard, batch=1)
+    work = made.ingest if stage == "ingest" else made.fuse
+    peaks, resident = [], []
+    for tile in list(made.plan.grid.tiles())[:count]:
+        gc.collect()
+        _forget_peak()
+        work(tile)
+        peaks.append(_size("VmHWM"))
+        resident.append(_size("VmRSS"))
+    if stage == "ingest":
+        bound = memory.reading(made.plan, threads=8)
+    else:
+        bound = memory.fusing(made.plan)
+        bound = memory.Bound(bound.stage, bound.process, {k: v for k, v in bound.work.items() if k != "network"})
+    sys.stdout.write(f"\n{json.dumps([peaks, resident, bound.megabytes])}\n")
+
+
+def _forget_peak() -> None:
+    """Let the kernel count the peak anew (Linux; where it may not, peaks are those since the beginning)."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return
+
+
+def _size(name: str) -> float:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024 / 1e6

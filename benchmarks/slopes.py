@@ -1,0 +1,71 @@
+"""Whether a measure grows along a run: a slope that single disturbances do not bend, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import Figure
+
+DRAWS, BLOCK, SEED = 400, 10, 5
+"""Bootstrap samples; neighbouring measures that are drawn together, for what disturbs one disturbs the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """What a measure gains from the first to the last of a run, and the middle 95 % of bootstrap samples of that."""
+
+    gain: float
+    low: float
+    high: float
+    mean: float
+    """Of the measure itself."""
+
+    @property
+    def flat(self) -> bool:
+        """Whether the interval holds 0."""
+        return self.low <= 0 <= self.high
+
+    def text(self, unit: str) -> str:
+        """In words, with the interval and its width as a share of the mean."""
+        width = 100 * (self.high - self.low) / self.mean
+        return (
+            f"gain over the run {self.gain:+.3g} {unit}, 95 % interval [{self.low:+.3g}, {self.high:+.3g}], "
+            f"{width:.1f} % of the mean of {self.mean:.3g} {unit} wide, {'holds' if self.flat else 'does not hold'} 0"
+        )
+
+
+def trend(values: Sequence[float]) -> Trend:
+    """The trend of measures taken one after another: Theil and Sen's median of slopes, bootstrapped in blocks."""
+    y = np.asarray(values, float)
+    x = np.linspace(0, 1, len(y))
+    gain = _slope(x, y)
+    rest = y - gain * x
+    rng = np.random.default_rng(SEED)
+    block = min(BLOCK, max(1, len(y) // 4))
+    draws = []
+    for _ in range(DRAWS):
+        first = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
+        picked = (first[:, None] + np.arange(block)).ravel()[: len(y)]
+        draws.append(_slope(x, gain * x + rest[picked]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Trend(gain, float(low), float(high), float(y.mean()))
+
+
+def figures(what: str, values: Sequence[float], unit: str, width: float) -> tuple[Figure, Figure]:
+    """The gain over the run, as hoped indistinguishable from 0, and its interval's width, at most `width` of the
+    mean."""
+    found = trend(values)
+    share = (found.high - found.low) / found.mean
+    return (
+        Figure(f"{what}, gain over the run", (found.low, found.gain, found.high), unit, "interval holds 0", found.flat),
+        Figure(f"{what}, width of that interval", (share,), "of the mean", f"<= {width:g}", share <= width),
+    )
+
+
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    i, j = np.triu_indices(len(x), 1)
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))

@@ -1,0 +1,140 @@
+"""The memory of a worker: what it may take at the most for a tile, and a refusal where a worker has less.
+
+Every term is bytes counted from the arrays that a stage holds; none grows with the area, the length of the year beyond
+one time block, or the time that a worker has been at work (`python -m benchmarks memory` holds them to measured peaks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marstfn.bands import BANDS, FINE
+from pipeline import cube
+from pipeline.cluster import GPU, IO
+from pipeline.days import KEPT, RUN
+from pipeline.errors import ClusterError
+from pipeline.grid import Grid
+from pipeline.plan import Plan
+
+MB = 1_000_000
+READER, FUSER = 290 * MB, 480 * MB
+"""Processes with everything imported that the stage needs; the fusing one with weights and Numba's code, too."""
+GDAL = 64 * MB
+"""GDAL's cache of blocks, as the embedded cluster sets it (GDAL_CACHEMAX)."""
+THREAD = 6 * MB
+"""Of a thread that reads: its GDAL context, and buffers of the files it has open."""
+NETWORK = 27 * MB
+"""What one patch of 60 px in a batch adds while the network runs (measured, 64 features)."""
+PIXEL = 2 * len(BANDS)
+"""Of a pixel of stored reflectance, int16."""
+LAYERS = PIXEL + 7
+"""Of a pixel of the fused cube: reflectance, quality, age, coherence, uncertainty."""
+ENCODING = 6
+"""Of a pixel of one variable while its shard is written: copy, compressed chunks, shard."""
+WARPING = 28
+"""Of a pixel in a thread that reads: as read, warped, in reflectance, rounded."""
+SLACK = 1.1
+"""What the allocator keeps of arrays that are gone, over those that are there."""
+KILLED = 0.95
+"""Share of its limit at which Dask ends a worker (distributed.worker.memory.terminate)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that a worker takes, in bytes by what takes it."""
+
+    stage: str
+    process: int
+    """Resident with nothing to do."""
+    work: Mapping[str, int]
+    """For one tile (or reading unit) under way."""
+    slots: int = 1
+    """Tiles under way at once."""
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return self.process + int(SLACK * self.slots * sum(self.work.values()))
+
+    @property
+    def megabytes(self) -> float:
+        return self.total / MB
+
+
+def reading(plan: Plan, *, slots: int = 1, threads: int = 8, unit: int | None = None) -> Bound:
+    """The bound of a worker that reads `slots` units of `plan` at once with `threads` threads in all.
+
+    `unit`: bytes that one reading unit holds while it is read; None: a tile, its largest time block read as a whole.
+    """
+    side, shard = _side(plan.grid), plan.options.time_shard
+    days, coarse = (cube.block_length(len(plan.of(sensor)), shard) for sensor in ("sentinel2", "landsat8"))
+    # what is loaded and where it is collected, the mask as stored and as flags
+    held = max(days * side**2 * (2 * PIXEL + 4), coarse * (side / 3) ** 2 * (2 * PIXEL + 16))
+    work = {
+        "unit": int(held) if unit is None else unit,
+        "encoding": int(days * side**2 * ENCODING),
+        "warping": int(threads * (side + 40) ** 2 * WARPING / slots),
+    }
+    return Bound("ingest", READER + GDAL + threads * THREAD, work, slots)
+
+
+def fusing(plan: Plan) -> Bound:
+    """The bound of a worker that fuses one tile of `plan`."""
+    patch = max((ref.patch for ref in plan.weights), default=60)
+    context = any(ref.context for ref in plan.weights)
+    return fusing_of(plan.grid, plan.options.time_shard, plan.options.batch, patch, context)
+
+
+def fusing_of(grid: Grid, time_shard: int, batch: int, patch: int = 60, context: bool = False) -> Bound:
+    """The same from what decides it: `patch` the side of the model window in px, `context` whether the network sees
+    Sentinel-2 of both sides of the date."""
+    side = _side(grid)
+    window = (side + 2 * patch) ** 2
+    block = time_shard * side**2
+    dates = 6 + (10 if context else 0)  # reference, Landsat brought up, prediction, weights, sums, copies
+    work = {
+        "block": block * LAYERS,
+        "encoding": block * ENCODING,
+        # a few runs of days are kept as they are stored, and their masks; Landsat's are a ninth, and its pan
+        "days": RUN * window * ((KEPT + 1) * (PIXEL + 1) + PIXEL // 9 + 1),
+        "date": window * 4 * len(BANDS) * dates,
+        "network": int(NETWORK * batch * (patch / 60) ** 2),
+    }
+    return Bound("fuse", FUSER, work)
+
+
+def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = 8, unit: int | None = None) -> None:
+    """Raise ClusterError where a worker has less memory than a tile of `plan` may take, before anything is read.
+
+    `workers`: as Dask's scheduler describes them (name, resources, memory_limit; 0 stands for no limit).
+    """
+    known = list(workers)
+    reader = IO if any(w["resources"].get(IO) for w in known) else GPU
+    for worker in known:
+        limit = worker.get("memory_limit") or 0
+        needs = [fusing(plan)] if worker["resources"].get(GPU) else []
+        if worker["resources"].get(reader):
+            needs.append(reading(plan, slots=int(worker["resources"][reader]), threads=threads, unit=unit))
+        worst = max(needs, key=lambda b: b.total, default=None)
+        if worst is not None and limit and worst.total > KILLED * limit:
+            raise ClusterError(_refusal(plan, worker, worst, limit))
+
+
+def _refusal(plan: Plan, worker: Mapping[str, Any], bound: Bound, limit: int) -> str:
+    at_once = f", {bound.slots} at once" if bound.slots > 1 else ""
+    smaller = [s for s in (480, 240, 120, 60) if s < _side(plan.grid)]
+    tile = f" a smaller --tile ({smaller[0]})," if smaller else ""
+    return (
+        f"tiles of {plan.grid.tile_px} px with {plan.options.time_shard} dates in a shard may take "
+        f"{bound.megabytes:,.0f} MB in stage {bound.stage}{at_once}, and worker {worker.get('name')} is ended at "
+        f"{KILLED * limit / MB:,.0f} MB (memory limit {limit / MB:,.0f} MB); nothing was read. Give the worker more "
+        f"(dask worker --memory-limit, MARSTFN_MEMORY_LIMIT for the embedded cluster), or plan into another --store "
+        f"with{tile} a smaller --batch or a smaller time_shard"
+    )
+
+
+def _side(grid: Grid) -> int:
+    """Of the largest tile in 10 m pixels."""
+    return min(grid.tile_px, max(grid.shape(FINE)))
