@@ -15,7 +15,7 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
 from distributed.system import MEMORY_LIMIT
 
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, MarstfnError
 from pipeline.settings import Settings
 
 IO, GPU = "IO", "GPU"
@@ -75,6 +75,17 @@ def require_gpu() -> None:
         raise ClusterError(
             f"a fusing task was placed on worker {worker.name}, which offers no resource {GPU}; "
             "its tile is not written. Submit it through pipeline.tasks.map_tiles with the resource"
+        )
+
+
+def require_scheduler(client: Client) -> None:
+    """Raise ClusterError where the connection to the scheduler is lost, and with it what was under way."""
+    if client.status != "running":
+        address = getattr(client.scheduler, "address", "an unknown address")
+        raise ClusterError(
+            f"the Dask scheduler at {address} is gone: the connection to it is lost, and with it the tiles under way. "
+            "Finished tiles are kept. Start a scheduler and its workers anew (dask scheduler, dask worker) and run the "
+            "same command again with its address (--scheduler), or without one for an embedded cluster"
         )
 
 
@@ -169,7 +180,13 @@ def _existing(address: str, patience: float) -> Iterator[Client]:
         ) from error
     with client:
         _await_workers(client, address, patience)
-        yield client
+        try:
+            yield client
+        except MarstfnError:
+            raise
+        except Exception:
+            require_scheduler(client)  # whatever a lost scheduler makes of a call, it is said in words
+            raise
 
 
 def _await_workers(client: Client, address: str, patience: float) -> None:

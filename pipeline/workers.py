@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pystac
 
-from pipeline import audit, ledger, logs, pairing, registration, sampling
+from pipeline import audit, ledger, logs, pairing, registration, room, sampling
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Tile
@@ -53,7 +53,7 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
     """The task of a reading worker: ingest_tile on what the store says."""
     plan, items = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    return _plainly(tile, lambda: ingest_tile(plan, Store(url), tile, items))
+    return _stored(tile, url, lambda: ingest_tile(plan, Store(url), tile, items))
 
 
 def audit_one(row: int, col: int, url: str, stamp: str) -> tuple[str, tuple[Any, Any]]:
@@ -99,7 +99,7 @@ def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult
         fits, found = _basis(url, stamp, basis)
         return fuse_tile(plan, Store(url), tile, fits, found, decided(plan, Store(url), fits, found).methods)
 
-    return _plainly(tile, work)
+    return _stored(tile, url, work)
 
 
 def survey_one(row: int, col: int, url: str, stamp: str, lattice: Lattice) -> Census:
@@ -117,7 +117,7 @@ def mine_one(row: int, col: int, url: str, stamp: str, basis: str) -> Mined:
 
     plan, store = opened(url, stamp)[0], Store(url)
     tile = plan.grid.tile(row, col)
-    return _plainly(tile, lambda: mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis)))
+    return _stored(tile, url, lambda: mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis)))
 
 
 @lru_cache(maxsize=2)
@@ -128,6 +128,16 @@ def _wanted(url: str, basis: str) -> Wanted:
     if found is None:
         raise CubeError(f"{Store(url).join(WANTED)} is gone; run the same command again")
     return found
+
+
+def _stored(tile: Tile, url: str, work: Callable[[], T]) -> T:
+    """`_plainly` for work that writes: a full disk is said in words."""
+
+    def noticed() -> T:
+        with room.noticed(Store(url), f"tile {tile.name}"):
+            return work()
+
+    return _plainly(tile, noticed)
 
 
 def _plainly(tile: Tile, work: Callable[[], T]) -> T:
