@@ -13,6 +13,7 @@ from typing import Any
 
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
+from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from pipeline.errors import ClusterError, MarstfnError
@@ -81,18 +82,28 @@ def require_gpu() -> None:
 def require_scheduler(client: Client) -> None:
     """Raise ClusterError where the connection to the scheduler is lost, and with it what was under way."""
     if client.status != "running":
-        address = getattr(client.scheduler, "address", "an unknown address")
-        raise ClusterError(
-            f"the Dask scheduler at {address} is gone: the connection to it is lost, and with it the tiles under way. "
-            "Finished tiles are kept. Start a scheduler and its workers anew (dask scheduler, dask worker) and run the "
-            "same command again with its address (--scheduler), or without one for an embedded cluster"
-        )
+        raise _lost(client)
 
 
 def slots(client: Client, resource: str) -> int:
-    """How many tasks that ask for one unit of `resource` can run at once, now."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    """How many tasks that ask for one unit of `resource` can run at once, now.
+
+    Raises ClusterError where the scheduler is lost.
+    """
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    except CommClosedError as error:
+        raise _lost(client) from error
     return int(sum(w["resources"].get(resource, 0) for w in workers))
+
+
+def _lost(client: Client) -> ClusterError:
+    address = getattr(client.scheduler, "address", "an unknown address")
+    return ClusterError(
+        f"the Dask scheduler at {address} is gone: the connection to it is lost, and with it the tiles under way. "
+        "Finished tiles are kept. Start a scheduler and its workers anew (dask scheduler, dask worker) and run the "
+        "same command again with its address (--scheduler), or without one for an embedded cluster"
+    )
 
 
 def devices(kind: str, workers: int = 1) -> Sequence[str]:
@@ -184,8 +195,10 @@ def _existing(address: str, patience: float) -> Iterator[Client]:
             yield client
         except MarstfnError:
             raise
+        except CommClosedError as error:
+            raise _lost(client) from error
         except Exception:
-            require_scheduler(client)  # whatever a lost scheduler makes of a call, it is said in words
+            require_scheduler(client)  # whatever else a lost scheduler makes of a call, it is said in words
             raise
 
 
