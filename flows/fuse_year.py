@@ -20,6 +20,7 @@ from flows import work
 from flows.artifacts import Board
 from flows.commands.jobs import finished
 from flows.expected import keep_in_words
+from flows.outliving import outlive_worker
 from flows.session import new_run
 from pipeline import overrides
 from pipeline import request as requests
@@ -184,6 +185,7 @@ def heard(flow: str) -> tuple[logging.Logger | logging.LoggerAdapter[Any], Liste
     """The logger of the flow run this is called in, and a listener that tells its log and the Prefect page."""
     logger = get_run_logger()
     keep_in_words()
+    outlive_worker()
     logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
     board = Board(flow)
 

@@ -14,12 +14,13 @@ from typing import Any
 from flows import processes
 from flows.processes import TOKEN, Process
 
-HEARTBEAT = 30
-"""Seconds between the heartbeats of a flow run; Prefect allows no less."""
-ZOMBIE = 90
-"""Seconds without a heartbeat after which a run counts as crashed: under three heartbeats, healthy runs would."""
+DEAD_RUNS = Path(__file__).with_name("dead_runs.json")
+"""The automation that finds dead runs, as `prefect automation create --from-file` takes it, too.
 
-_ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+It waits three heartbeats, which the deployments set to 30 s, the least Prefect allows: with fewer, healthy runs of a
+busy machine would count as crashed."""
+TAG = "marstfn"
+"""Tag of the deployments, and so of their runs."""
 
 
 def environment(port: int, token: str, prefect_home: Path) -> dict[str, str]:
@@ -38,7 +39,6 @@ def environment(port: int, token: str, prefect_home: Path) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_PLUGINS_ENABLED": "false",  # helpers of the worker import prefect inside a running loop
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_CLI_PROMPT": "false",
     }
@@ -68,10 +68,10 @@ def healthy(api: str) -> bool:
     return ask(api, "/health") is True
 
 
-def ask(api: str, path: str, body: Any = None) -> Any:
-    """The answer of Prefect's API as JSON, None where there is none (yet)."""
+def ask(api: str, path: str, body: Any = None, method: str | None = None) -> Any:
+    """The answer of Prefect's API as JSON, None where there is none (yet); by default GET, with a body POST."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{api}{path}", data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(f"{api}{path}", data, {"Content-Type": "application/json"}, method=method)
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
             return json.loads(answer.read() or b"null")
@@ -79,37 +79,43 @@ def ask(api: str, path: str, body: Any = None) -> Any:
         return None
 
 
-def watch_for_zombies(api: str) -> bool:
+def watch_for_dead_runs(api: str, within: float | None = None) -> bool:
     """Mark a run as crashed once its heartbeat stays away; False where the server refuses.
 
-    Without it a worker that was killed leaves its run running for ever.
+    Without it a worker that was killed together with its run leaves it running for ever. `within`: seconds without a
+    heartbeat, by default as `dead_runs.json` has it, which takes the place of what an earlier release left.
     """
-    name = "marstfn: a run without heartbeat has crashed"
-    known = ask(api, "/automations/filter", {"automations": {"name": {"any_": [name]}}})
-    if known:
-        return True
-    body = {
-        "name": name,
-        "enabled": True,
-        "trigger": {
-            "type": "event",
-            "after": ["prefect.flow-run.heartbeat"],
-            "expect": ["prefect.flow-run.heartbeat", *(f"prefect.flow-run.{s}" for s in _ENDS)],
-            "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
-            "for_each": ["prefect.resource.id"],
-            "posture": "Proactive",
-            "threshold": 1,
-            "within": ZOMBIE,
-        },
-        "actions": [
-            {
-                "type": "change-flow-run-state",
-                "state": "CRASHED",
-                "message": f"No heartbeat for {ZOMBIE} s: the worker or its machine is gone. Run again to resume.",
-            }
-        ],
-    }
+    body = json.loads(DEAD_RUNS.read_text())
+    if within is None:
+        for known in ask(api, "/automations/filter", {"automations": {"name": {"any_": [body["name"]]}}}) or []:
+            ask(api, f"/automations/{known['id']}", method="DELETE")
+    else:
+        body["name"] += f" (after {within:g} s)"
+        body["trigger"]["within"] = within
     return ask(api, "/automations/", body) is not None
+
+
+def bury(api: str) -> int:
+    """Mark as crashed what the server takes for running while no worker is there: runs of an earlier one, all dead;
+    their number.
+
+    Only runs of our own deployments, by their tag. A dead run would hold the one place its deployment has.
+    """
+    lost = "The worker ended, or its machine, and this run with it. Finished tiles are kept: run again to go on."
+    ends = {"RUNNING": "CRASHED", "PENDING": "CRASHED", "CANCELLING": "CANCELLED"}
+    count = 0
+    for before, after in ends.items():
+        body = {
+            "flow_runs": {"state": {"type": {"any_": [before]}}, "tags": {"all_": [TAG]}},
+            "state": {"type": after, "message": lost},
+        }
+        while True:  # the server takes some at a time
+            results = (ask(api, "/flow_runs/bulk_set_state", body) or {}).get("results", [])
+            done = sum(result["status"] == "ACCEPT" for result in results)
+            count += done
+            if not done:
+                break
+    return count
 
 
 def free(port: int) -> bool:

@@ -135,6 +135,8 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
     try:
         api = f"http://127.0.0.1:{port}/api"
         server_api.await_answer(api, server, say)
+        if dead := server_api.bury(api):
+            say(f"{dead} {'run' if dead == 1 else 'runs'} of an earlier worker marked as crashed")
         say("starting a worker")
         command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")
@@ -142,7 +144,7 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
         processes.wait(lambda: server_api.ask(api, f"/work_pools/{POOL}") is not None, worker, say=say)
         say("deploying fuse-year, train-year and evaluate-year")
         _deploy(env, logs / "deploy.log", say)
-        if not server_api.watch_for_zombies(api):
+        if not server_api.watch_for_dead_runs(api):
             raise ServiceError("the server refused the automation that finds dead runs; everything was stopped again")
         processes.wait(lambda: server_api.online(api, POOL), worker, say=say)
         now = profiles.text(profiles.path())

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from distributed import Client
 
-from pipeline import cluster, hosts, job, logs, settings
+from pipeline import cluster, hosts, job, logs, room, settings
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageMoved, StageStarted, TileDone, TileFailed
 from pipeline.job import Job, Summary
@@ -92,7 +92,7 @@ def begun(
         log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
         # the log has what workers say of servers already: only the listener is to hear it
         stack.enter_context(hosts.announced(listener))
-        with endings():
+        with endings(), room.noticed(made.store, "a record of this run"):
             yield made, hear
 
 

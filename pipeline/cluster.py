@@ -13,9 +13,10 @@ from typing import Any
 
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
+from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, MarstfnError
 from pipeline.settings import Settings
 
 IO, GPU = "IO", "GPU"
@@ -78,14 +79,38 @@ def require_gpu() -> None:
         )
 
 
+def require_scheduler(client: Client) -> None:
+    """Raise ClusterError where the connection to the scheduler is lost, and with it what was under way."""
+    if client.status != "running":
+        raise _lost(client)
+
+
 def slots(client: Client, resource: str) -> int:
-    """How many tasks that ask for one unit of `resource` can run at once, now."""
+    """How many tasks that ask for one unit of `resource` can run at once, now.
+
+    Raises ClusterError where the scheduler is lost.
+    """
     return int(sum(w["resources"].get(resource, 0) for w in described(client)))
 
 
 def described(client: Client) -> list[Mapping[str, Any]]:
-    """The workers there are now, as the scheduler describes them: name, resources, memory_limit (0: none), ..."""
-    return list(client.scheduler_info(n_workers=-1)["workers"].values())
+    """The workers there are now, as the scheduler describes them: name, resources, memory_limit (0: none), ...
+
+    Raises ClusterError where the scheduler is lost.
+    """
+    try:
+        return list(client.scheduler_info(n_workers=-1)["workers"].values())
+    except CommClosedError as error:
+        raise _lost(client) from error
+
+
+def _lost(client: Client) -> ClusterError:
+    address = getattr(client.scheduler, "address", "an unknown address")
+    return ClusterError(
+        f"the Dask scheduler at {address} is gone: the connection to it is lost, and with it the tiles under way. "
+        "Finished tiles are kept. Start a scheduler and its workers anew (dask scheduler, dask worker) and run the "
+        "same command again with its address (--scheduler), or without one for an embedded cluster"
+    )
 
 
 def devices(kind: str, workers: int = 1) -> Sequence[str]:
@@ -173,7 +198,15 @@ def _existing(address: str, patience: float) -> Iterator[Client]:
         ) from error
     with client:
         _await_workers(client, address, patience)
-        yield client
+        try:
+            yield client
+        except MarstfnError:
+            raise
+        except CommClosedError as error:
+            raise _lost(client) from error
+        except Exception:
+            require_scheduler(client)  # whatever else a lost scheduler makes of a call, it is said in words
+            raise
 
 
 def _await_workers(client: Client, address: str, patience: float) -> None:

@@ -21,6 +21,10 @@ class StoreError(MarstfnError):
     """A store cannot be read or written, or holds another plan's cube."""
 
 
+class FullError(StoreError):
+    """The disk that holds a store is full."""
+
+
 class AssetError(MarstfnError):
     """An asset of a scene is missing, truncated or not a raster."""
 

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -474,9 +474,9 @@ def alone(store: Store) -> Iterator[None]:
                 f"another run ({file.read().strip() or 'unknown'}) is at work in {store.url}; two would spoil each "
                 "other's tiles. Wait for it, or choose another --store"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        with suppress(OSError):  # a full disk: it is the lock that counts, not what it says
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()}".encode())
         swept = store.sweep()
         if swept:
             log.info("removed %d half-written objects of an earlier run from %s", swept, store.url)

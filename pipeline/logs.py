@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -41,7 +43,7 @@ def to_file(path: Path, run: str, level: int = logging.INFO) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _File(path, encoding="utf-8")
     except OSError as error:
         raise StoreError(
             f"cannot write the log {path}: {error}; the run was not started. Name another file (--log)"
@@ -73,7 +75,8 @@ def to_file(path: Path, run: str, level: int = logging.INFO) -> Iterator[Path]:
         for logger, old in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(old)
-        handler.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take
+            handler.close()
 
 
 def forward(client: Any, level: int = logging.INFO) -> None:
@@ -90,6 +93,14 @@ def forward(client: Any, level: int = logging.INFO) -> None:
 
     client.register_plugin(Level())
     client.forward_logging("pipeline", level=level)
+
+
+class _File(logging.FileHandler):
+    """A file on a disk that may be full: the run itself says so, not each line of its log with a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 class _Relay(logging.Handler):

@@ -13,8 +13,8 @@ from typing import Any
 import distributed
 from distributed import Client, Future
 
-from pipeline.cluster import slots
-from pipeline.errors import CatalogError, ClusterError, CubeError, MarstfnError, StoreError, WeightsError
+from pipeline.cluster import require_scheduler, slots
+from pipeline.errors import CatalogError, ClusterError, CubeError, FullError, MarstfnError, StoreError, WeightsError
 from pipeline.events import Listener, TileDone, TileFailed
 from pipeline.grid import Tile
 
@@ -60,7 +60,8 @@ def map_tiles(
 
     At most slots + 2 futures exist at a time; a finished one is released at once. A tile that fails is tried again
     `retries` times, then reported as TileFailed while the others go on. Whatever ends this call early cancels what
-    is under way. Raises ClusterError where no worker offers the resource for `idle` seconds.
+    is under way. Raises ClusterError where no worker offers the resource for `idle` seconds or the scheduler is lost,
+    and the FullError of a tile that finds no room, at once.
     """
     run = uuid.uuid4().hex[:6]  # a shared scheduler may still know a tile of the same name from another run
     waiting = [(tile, 0) for tile in reversed(tiles)]
@@ -72,6 +73,7 @@ def map_tiles(
     room = slots(client, resource)
     try:
         while waiting or running:
+            require_scheduler(client)
             if time.monotonic() - looked > LOOK:
                 room, looked = slots(client, resource), time.monotonic()
             if room:
@@ -102,6 +104,8 @@ def map_tiles(
                     failures.append(Failure(tile.name, _said(error)))
                     log.error("stage %s, tile %s: %s", stage, tile.name, _said(error))
                     listener(TileFailed(stage, tile.name, _said(error)))
+                    if isinstance(error, FullError):  # the next tile would be read in vain
+                        raise error
                 future.release()
     finally:
         if running:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pystac
 
-from pipeline import audit, ledger, logs, pairing, registration, sampling, units
+from pipeline import audit, ledger, logs, pairing, registration, room, sampling, units
 from pipeline import harmonise as radiometry
 from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
-from pipeline.ingest import TileResult, ingest_fingerprint, ingest_tile, ingest_tiles
+from pipeline.ingest import REPEATED, TileResult, ingest_fingerprint, ingest_tile, ingest_tiles
 from pipeline.pairing import Pair
 from pipeline.plan import Plan, fingerprint, parsed
 from pipeline.shifts import SceneShift
@@ -56,7 +56,8 @@ def ingest_one(row: int, col: int, url: str, stamp: str) -> TileResult:
     """The task of a reading worker: ingest_tile on what the store says."""
     plan, items = opened(url, stamp)
     tile = plan.grid.tile(row, col)
-    return _plainly(tile, lambda: ingest_tile(plan, Store(url), tile, items))
+    known = _known(Store(url), "ingest", tile, ingest_fingerprint(plan, tile))
+    return known or _stored(tile, url, lambda: ingest_tile(plan, Store(url), tile, items))
 
 
 def ingest_unit(row: int, col: int, url: str, stamp: str, side: int) -> TileResult:
@@ -71,7 +72,7 @@ def ingest_unit(row: int, col: int, url: str, stamp: str, side: int) -> TileResu
             return TileResult("ingest", place.name, 0.0)
         return ingest_tiles(plan, store, left, items, place.name)
 
-    return _plainly(place, work)
+    return _stored(place, url, work)
 
 
 def audit_one(row: int, col: int, url: str, stamp: str) -> tuple[str, tuple[Any, Any]]:
@@ -108,16 +109,18 @@ def gate_one(row: int, col: int, url: str, stamp: str, basis: str) -> Judged:
 
 def fuse_one(row: int, col: int, url: str, stamp: str, basis: str) -> TileResult:
     """The task of a fusing worker: fuse_tile on what the store says; `basis` names harmonisation and pairs."""
-    from pipeline.fuse import fuse_tile
+    from pipeline.fuse import fuse_fingerprint, fuse_tile
 
     plan, _ = opened(url, stamp)
     tile = plan.grid.tile(row, col)
 
     def work() -> TileResult:
-        fits, found = _basis(url, stamp, basis)
-        return fuse_tile(plan, Store(url), tile, fits, found, decided(plan, Store(url), fits, found).methods)
+        store, (fits, found) = Store(url), _basis(url, stamp, basis)
+        chosen = decided(plan, store, fits, found).methods
+        known = _known(store, "fuse", tile, fuse_fingerprint(plan, tile, fits, found, chosen))
+        return known or fuse_tile(plan, store, tile, fits, found, chosen)
 
-    return _plainly(tile, work)
+    return _stored(tile, url, work)
 
 
 def survey_one(row: int, col: int, url: str, stamp: str, lattice: Lattice) -> Census:
@@ -135,7 +138,7 @@ def mine_one(row: int, col: int, url: str, stamp: str, basis: str) -> Mined:
 
     plan, store = opened(url, stamp)[0], Store(url)
     tile = plan.grid.tile(row, col)
-    return _plainly(tile, lambda: mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis)))
+    return _stored(tile, url, lambda: mine(plan, store, tile, harmonised(plan, store), _wanted(url, basis)))
 
 
 @lru_cache(maxsize=2)
@@ -146,6 +149,27 @@ def _wanted(url: str, basis: str) -> Wanted:
     if found is None:
         raise CubeError(f"{Store(url).join(WANTED)} is gone; run the same command again")
     return found
+
+
+def _known(store: Store, stage: ledger.Stage, tile: Tile, identity: str) -> TileResult | None:
+    """What a tile's task gave that has been done meanwhile: where a worker dies between the ledger and its answer, the
+    scheduler gives the task to another."""
+    if not ledger.done(store, stage, tile.name, identity):
+        return None
+    record = ledger.read(store, stage, tile.name)
+    if record is None:
+        return None
+    return TileResult(stage, tile.name, record.seconds, record.timings, record.stats.get(REPEATED, {}))
+
+
+def _stored(tile: Tile, url: str, work: Callable[[], T]) -> T:
+    """`_plainly` for work that writes: a full disk is said in words."""
+
+    def noticed() -> T:
+        with room.noticed(Store(url), f"tile {tile.name}"):
+            return work()
+
+    return _plainly(tile, noticed)
 
 
 def _plainly(tile: Tile, work: Callable[[], T]) -> T:
