@@ -15,6 +15,9 @@ from pipeline.outlook import outlook
 from pipeline.plan import Plan
 from pipeline.store import Store
 
+LEAST_S = 10.0
+"""Seconds of work under which a stage tells more of its beginning than of its rate."""
+
 
 def remember(plan: Plan, store: Store, items: Mapping[str, pystac.Item], cluster: str | None = None) -> None:
     """Keep the rates of a run that is complete, for the estimates of plans to come on the same `cluster`."""
@@ -33,9 +36,9 @@ def remember(plan: Plan, store: Store, items: Mapping[str, pystac.Item], cluster
 
 
 def rate(amount: float, records: Sequence[Record]) -> float | None:
-    """`amount` over the seconds in which a tile was in work; None where these are not told or nothing was done."""
+    """`amount` over the seconds in which a tile was in work; None where these are too few or nothing was done."""
     seconds = busy(records)
-    return amount / seconds if seconds and amount else None
+    return amount / seconds if seconds >= LEAST_S and amount else None
 
 
 def busy(records: Sequence[Record]) -> float:

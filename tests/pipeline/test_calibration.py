@@ -132,11 +132,15 @@ def test_time_in_which_no_tile_was_in_work_is_not_counted() -> None:
     assert experience.busy([]) == 0
     assert experience.rate(100.0, together) == pytest.approx(5)
     assert experience.rate(100.0, [Record("fuse", "t", "f", {})]) is None
+    assert experience.rate(100.0, together[:1]) is not None
+    assert experience.rate(100.0, [record("12:00:10", 9)]) is None  # it may have loaded libraries for as long
 
 
 def test_a_finished_store_is_remembered_and_a_half_finished_one_is_not(cache: Path, tmp_path: Path) -> None:
     store, plan = small_store.write(tmp_path / "store")
     items = {item.id: item for item in small_store.collection(plan.scenes)}
+    for record in (tmp_path / "store/ledger").glob("*/*.json"):
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 30.0}))
     (tmp_path / "store/ledger/fuse/r001c001.json").rename(tmp_path / "away")
     experience.remember(plan, store, items)
     assert not cache.exists()
