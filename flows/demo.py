@@ -84,10 +84,10 @@ def write_scenes(simulation: Simulation, folder: Path, display: Display) -> None
     display.say(f"scenes: {written.landsat} Landsat 8 and {written.sentinel} Sentinel-2 passes of {YEAR} {made}")
 
 
-def write_aoi(folder: Path) -> Path:
+def write_aoi(folder: Path, grid: Grid = GRID) -> Path:
     """The area of interest as GeoJSON."""
-    left, bottom, right, top = GRID.geobox(10).boundingbox
-    outline = box(left + INSET, bottom + INSET, right - INSET, top - INSET, f"EPSG:{GRID.epsg}").to_crs("EPSG:4326")
+    left, bottom, right, top = grid.geobox(10).boundingbox
+    outline = box(left + INSET, bottom + INSET, right - INSET, top - INSET, f"EPSG:{grid.epsg}").to_crs("EPSG:4326")
     feature = {
         "type": "Feature",
         "properties": {"name": "demo", "simulated": True},

@@ -61,7 +61,18 @@ def work(
                 step("gate", lambda: job.gate(made, client, hear))
             step("fuse", lambda: job.fuse(made, client, hear))
         summary: Summary = step("finish", lambda: job.finish(made, hear, truth=truth, began=began))
+        remembered(made, request.scheduler)
     return summary
+
+
+def remembered(made: Job, scheduler: str | None) -> None:
+    """Let the run tell how long the next one will take; that it cannot is no reason for a finished run to fail."""
+    from pipeline import experience  # torch: the last stage has it already
+
+    try:
+        experience.remember(made.plan, made.store, made.items, scheduler)
+    except (MarstfnError, OSError, ValueError) as error:
+        log.info("the rates of this run are not kept: %s", error)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pystac
 from odc.geo.geom import Geometry
@@ -12,6 +14,17 @@ from shapely.geometry.base import BaseGeometry
 
 from marstfn.bands import BANDS
 from pipeline import memory
+from pipeline.duration import (
+    UNKNOWN,
+    Duration,
+    Rates,
+    Work,
+    assumed,
+    duration,
+    gate_pixels,
+    looked_pixels,
+    patch_pixels,
+)
 from pipeline.facts import footprint
 from pipeline.grid import Tile
 from pipeline.plan import Plan, Scene, SensorName
@@ -35,15 +48,8 @@ PACKED_MASK = 0.06
 BLOCK = 512
 """Side in pixels of a file's inner blocks, which are read whole: on the average one more a tile than it is wide."""
 
-READ_MB_S = 10.0
-"""Megabytes a second that a run is expected to read, all threads together: an assumption about the network."""
-
-NETWORK_PX_S = 5500.0
-"""10 m pixels of patches a second and core through the network (marstfn-pan, batch 2, one thread of a virtual machine
-with other work; `python -m marstfn.speed` gives 5545, and 9814 without pan)."""
-
-FREE_PX_S = 2.0e5
-"""The same of a method without a network: an assumption, for reading and writing outweigh it."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts between which and here there is no network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +91,11 @@ class Outlook:
     """Bound of the memory of a worker that reads one tile at a time."""
     read_mb: float = 0.0
     """Expected to be read from the catalogue's files; 0 where the items are not known."""
-    hours: float | None = None
-    """Expected length of the run, reading and fusing one after the other; None where it was not measured."""
-    cores: int = 1
+    duration: Duration | None = None
+    """Expected length of the run by its parts; None where the items or the method's speed are not known."""
+    rates: Rates = UNKNOWN
+    """What it was reckoned with."""
+    threads: int = 1
     holes: tuple[str, ...] = ()
     """What the catalogue should list and does not, a line each."""
 
@@ -110,7 +118,7 @@ class Outlook:
         ]
         out += [_row(m) for m in (*self.months, self.year_row)]
         if self.read_mb:
-            out.append(f"expected to be read {_size(self.read_mb)}; {self._time}")
+            out.append(f"expected to be read {_size(self.read_mb)}; {self.time}")
         out.append(
             f"expected size of the store {_size(self.store_mb)} (at most {_size(self.raw_mb)}); "
             f"memory of a worker at most {_size(self.worker_mb)} fusing, {_size(self.reader_mb)} reading"
@@ -135,19 +143,23 @@ class Outlook:
         )
 
     @property
-    def _time(self) -> str:
-        reading = self.read_mb / READ_MB_S / 3600
-        text = f"at {READ_MB_S:.0f} MB/s in {_span(reading)}"
-        if self.hours is None:
-            return f"{text} (estimate; how long fusing takes on this device was not measured)"
-        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
-        return f"{text}, fused in {_span(self.hours - reading)} on {cores} (estimates)"
+    def time(self) -> str:
+        """How long it will take, in words."""
+        if self.duration is None:
+            return "how long it takes was not measured: no run of this kind has told, and this machine cannot"
+        each, on = self.duration, "1 core" if self.threads == 1 else f"{self.threads} cores"
+        between = each.start + each.harmonise + each.gate + each.finish
+        return (
+            f"about {span(each.total)}: {span(each.ingest)} to read, {span(each.fuse)} to fuse on {on}, "
+            f"{span(between)} for the rest (rates: {self.rates.source})"
+        )
 
 
-def outlook(plan: Plan, items: Iterable[pystac.Item] = ()) -> Outlook:
-    """The figures of `plan`; with its `items` also the sky they report and the bytes to be read."""
-    tiles, known = plan.tiles, {item.id: item for item in items}
-    read = _read_mb(plan, tiles, known)
+def outlook(plan: Plan, items: Iterable[pystac.Item] = (), rates: Rates | None = None) -> Outlook:
+    """The figures of `plan`; with its `items` also the sky they report, the bytes to be read and, by `rates`
+    (pipeline.calibration; None: assumptions), the time it takes."""
+    tiles, known, fast = plan.tiles, {item.id: item for item in items}, rates or assumed(plan)
+    read, reads = _reading(plan, tiles, known)
     pixels = sum(rows * columns for rows, columns in (tile.shape(10) for tile in tiles))
     observed, coarse = len(plan.of("sentinel2")), len(plan.of("landsat8"))
     pan = coarse if plan.has_pan else 0
@@ -163,8 +175,9 @@ def outlook(plan: Plan, items: Iterable[pystac.Item] = ()) -> Outlook:
         shape=plan.grid.shape(10),
         months=_months(plan, known),
         read_mb=read,
-        hours=_hours(plan, pixels, read),
-        cores=plan.options.threads or 1,
+        duration=duration(_work(plan, known, read, reads, (observed + coarse) * pixels * (OPTICAL + LAYERS)), fast),
+        rates=fast,
+        threads=plan.options.threads or 1,
         holes=tuple(hole.text for hole in plan.holes),
         store_mb=(COMPRESSED * reflectance + 0.05 * extras) / 1e6,
         raw_mb=(reflectance + extras) / 1e6,
@@ -219,48 +232,69 @@ def particulars(plan: Plan, items: Iterable[pystac.Item] = ()) -> list[str]:
     return [*out, *(f"left out: {d.item}: {d.why}" for d in plan.dropped)]
 
 
-def _read_mb(plan: Plan, tiles: Sequence[Tile], items: Mapping[str, pystac.Item]) -> float:
-    """Bytes of the blocks that hold the tiles, of every item as far as it covers the area."""
+def _reading(plan: Plan, tiles: Sequence[Tile], items: Mapping[str, pystac.Item]) -> tuple[float, float]:
+    """Megabytes of the blocks that hold the tiles, of every item as far as it covers the area, and reads of one asset
+    for one tile."""
     if not items:
-        return 0.0
+        return 0.0, 0.0
     area = Geometry(plan.aoi, "EPSG:4326").geom
-    per_pixel = {size: sum(_blocks(tile, size) for tile in tiles) for size in (10, 15, 20, 30)}
-    landsat, pan = per_pixel[30] * 2 * (6 * PACKED + 2 * PACKED_MASK), per_pixel[15] * 2 * PACKED
-    sentinel2 = per_pixel[10] * 2 * 3 * PACKED + per_pixel[20] * (2 * 3 * PACKED + PACKED_MASK)
-    total = 0.0
+    total = reads = 0.0
+    bytes_of = {}
     for scene in plan.scenes:
         for name in (*scene.items, *scene.pan_items):
-            whole = sentinel2 if scene.sensor == "sentinel2" else landsat
-            if name in scene.pan_items:
-                whole = landsat + pan if name in scene.items else pan
-            total += whole * _covered(items.get(name), area)
-    return total / 1e6
+            item = items.get(name)
+            outline = footprint({"geometry": item.geometry}) if item is not None else None
+            largest = float("inf") if outline is None else _metres(outline)
+            kind = (scene.sensor, name in scene.items, name in scene.pan_items, float(f"{largest:.3g}"))
+            if kind not in bytes_of:
+                bytes_of[kind] = _bytes(tiles, *kind)
+            covered = 1.0 if outline is None else float(outline.intersection(area).area / area.area)
+            size, count = bytes_of[kind]
+            total, reads = total + size * covered, reads + count * len(tiles) * covered
+    return total / 1e6, reads
+
+
+def _bytes(tiles: Sequence[Tile], sensor: SensorName, bands: bool, pan: bool, metres2: float) -> tuple[float, int]:
+    """Bytes of the blocks of one item that hold the tiles, and its assets that are read; `metres2`: of its files."""
+
+    def pixels(size: int) -> float:
+        # a small file is no more than itself, however large its blocks would be
+        return sum(min(_blocks(tile, size), metres2 / size**2) for tile in tiles)
+
+    if sensor == "sentinel2":
+        return pixels(10) * 2 * 3 * PACKED + pixels(20) * (2 * 3 * PACKED + PACKED_MASK), 7
+    total, assets = 0.0, 0
+    if bands:
+        total, assets = pixels(30) * 2 * (6 * PACKED + 2 * PACKED_MASK), 8
+    if pan:
+        total, assets = total + pixels(15) * 2 * PACKED, assets + 1
+    return total, assets
+
+
+def _metres(outline: BaseGeometry) -> float:
+    """Square metres under an outline in degrees, about."""
+    return float(outline.area) * 111_320.0**2 * math.cos(math.radians(outline.centroid.y))
+
+
+def _work(plan: Plan, items: Mapping[str, pystac.Item], read_mb: float, reads: float, output: float) -> Work:
+    """What the plan asks of a machine; `output`: bytes of the fused cube, uncompressed."""
+    hosts = {urlsplit(a.href).hostname for item in items.values() for a in item.assets.values()}
+    clear = {s.label: share for s in plan.of("landsat8") if (share := clear_share(s, items)) is not None}
+    return Work(
+        read_mb,
+        reads,
+        bool(hosts) and all(host is None or host in LOOPBACK for host in hosts),
+        patch_pixels(plan, clear),
+        looked_pixels(plan),
+        gate_pixels(plan),
+        output / 1e6,
+    )
 
 
 def _blocks(tile: Tile, size: int) -> float:
     """Pixels of `size` metres in the blocks that a tile touches, on the average."""
     rows, columns = tile.shape(10)
     return (rows * 10 / size + BLOCK) * (columns * 10 / size + BLOCK)
-
-
-def _covered(item: pystac.Item | None, area: BaseGeometry) -> float:
-    """Share of the area, 0..1, that an item's footprint covers; 1 where it does not say."""
-    outline = footprint({"geometry": item.geometry}) if item is not None else None
-    return 1.0 if outline is None else float(outline.intersection(area).area / area.area)
-
-
-def _hours(plan: Plan, pixels: int, read_mb: float) -> float | None:
-    """Hours to read and then to fuse; None on a device whose speed was not measured."""
-    if not read_mb:
-        return None
-    steps, cores = len(plan.of("landsat8")), max(1, plan.options.threads)
-    rate = FREE_PX_S * cores
-    if plan.weights:
-        if plan.options.device != "cpu":
-            return None
-        overlap = (plan.weights[0].patch / plan.options.stride) ** 2
-        rate = NETWORK_PX_S * cores / overlap
-    return (read_mb / READ_MB_S + pixels * steps / rate) / 3600
 
 
 def _row(month: Month) -> str:
@@ -272,8 +306,11 @@ def _row(month: Month) -> str:
     ).rstrip()
 
 
-def _span(hours: float) -> str:
-    minutes = max(1, round(hours * 60))
+def span(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
 
 

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     """Fusing workers of a local cluster without a GPU; with GPUs there is one a device."""
     memory_limit: str = "auto"
     """Memory limit of a local Dask worker, as Dask reads it."""
+    calibrate: bool = True
+    """Whether `marstfn plan` may measure this machine for a few seconds; what it finds is kept in the user's cache."""
+    cache: str | None = None
+    """Folder in which measured rates are kept; None: marstfn in the user's cache folder."""
     dashboard: str = "127.0.0.1:0"
     """Address of the Dask dashboard of a local cluster; loopback, for it runs code for whoever reaches it."""
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from pipeline import cube, ledger, yields
 from pipeline.errors import CubeError, StoreError
+from pipeline.outlook import span
 from pipeline.plan import Plan, parsed
 from pipeline.store import FUSED, LEDGER, PLAN, Store
 
+LOCK = ".lock"
+"""What the run that works in a store on a disk holds, with its process in it (pipeline.job.alone)."""
 STAGES: tuple[ledger.Stage, ...] = ("ingest", "fuse")
 RECENT = 20
-"""Tiles that the present rate is taken from: enough to be steady, few enough to forget an interruption."""
+"""Tiles that the present rate is taken from: enough to be steady, few enough to forget how it was before."""
+WAVES = 3
+"""Tiles a worker after which their stamps tell the rate; before, they come in waves and would tell of one."""
+PAUSE_S, PAUSE_TILES = 300.0, 10
+"""A time without a tile counts as an interruption of the run, and not as work, from so many seconds on, and from so
+many times what a tile takes."""
+SILENT_TILES = 4
+"""Times what a tile takes without one after which a run is said to look dead, and PAUSE_S at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +42,10 @@ class StageState:
     seconds_per_tile: float | None
     """Median time that a worker spent on a tile."""
     per_hour: float | None
-    """Tiles finished an hour lately, over all workers; None until two are done."""
+    """Tiles finished an hour lately, over all workers; None until one is done."""
     last: datetime | None
+    workers: int = 0
+    """Tiles that were in work at the same time lately."""
 
     @property
     def left(self) -> timedelta | None:
@@ -43,9 +59,9 @@ class StageState:
         """The stage in one line of text."""
         text = f"{self.stage:<9} {self.done} of {self.total} tiles"
         if self.per_hour and self.done < self.total:
-            text += f", {self.per_hour:.0f} an hour"
+            text += f", {self.per_hour:.0f} an hour" + (f" by {self.workers} at once" if self.workers > 1 else "")
             if self.left is not None:
-                text += f", about {_span(self.left)} left"
+                text += f", about {span(self.left.total_seconds())} left"
         if self.unreadable:
             text += f", {len(self.unreadable)} unreadable records ({', '.join(self.unreadable[:3])})"
         return text
@@ -66,6 +82,8 @@ class State:
     """Where the cube lies."""
     missed: tuple[str, ...] = ()
     """Items that cover the area and gave no pixel there."""
+    life: str = ""
+    """Whether the run looks alive, in words; empty where it is complete or nothing tells."""
 
     @property
     def complete(self) -> bool:
@@ -80,11 +98,12 @@ class State:
         state = self.cube or "not begun"
         end = f": {self.path}" if self.complete else "; run the same command again to go on"
         lost = [f"  {'no pixels':<9} {line}" for line in self.missed]
-        return [head, ingest, *lost, *steps, *others, f"  {'cube':<9} {state}{end}"]
+        run = [f"  {'run':<9} {self.life}"] if self.life else []
+        return [head, ingest, *lost, *steps, *others, *run, f"  {'cube':<9} {state}{end}"]
 
 
-def read(store: Store) -> State:
-    """The state of the run in `store`. Raises StoreError where no run was begun there."""
+def read(store: Store, now: datetime | None = None) -> State:
+    """The state of the run in `store`, `now` (default: the present). Raises StoreError where no run was begun there."""
     if store.local is not None and not (store.present and store.local.is_dir()):
         raise StoreError(f"there is no folder {store.url}; give the store of a run (the folder that holds {PLAN})")
     text = store.read(PLAN)
@@ -96,26 +115,84 @@ def read(store: Store) -> State:
     steps = tuple((name, store.read(f"{LEDGER}/{name}.json") is not None) for name in names)
     stages = tuple(_stage(store, stage, tiles) for stage in STAGES)
     missed = tuple(m.line for m in yields.read(store))
-    return State(store.url, plan, stages, cube.status(store), steps, store.join(FUSED), missed)
+    found = State(store.url, plan, stages, cube.status(store), steps, store.join(FUSED), missed)
+    life = "" if found.complete else alive(stages, holder(store), now or datetime.now(UTC))
+    return replace(found, life=life)
+
+
+def alive(stages: Sequence[StageState], process: int | None, now: datetime) -> str:
+    """Whether a run that is not complete looks alive. `process`: the one that holds the store, where that is known."""
+    told = max((stage for stage in stages if stage.last), key=lambda s: s.last or now, default=None)
+    quiet = None if told is None or told.last is None else max(0.0, (now - told.last).total_seconds())
+    since = "" if quiet is None else f"the last tile was finished {span(quiet)} ago"
+    if process is not None:
+        return f"at work (process {process})" + (f"; {since}" if since else "")
+    if told is None or quiet is None:
+        return ""
+    usual = told.seconds_per_tile or 0.0
+    if quiet > max(PAUSE_S, SILENT_TILES * usual):
+        return f"it looks dead: {since}, and one takes {span(usual)}"
+    return f"{since}: it may be alive"
+
+
+def holder(store: Store) -> int | None:
+    """The process of this machine that holds a store on a disk; None where none does, or where that cannot be told."""
+    if store.local is None:
+        return None
+    try:
+        with (store.local / LOCK).open() as file:
+            process = int(file.read().removeprefix("process "))
+            # the lock is tried only where the process is there: it holds it, and no run that begins now is kept out
+            with suppress(PermissionError):  # it is there, and another user's
+                os.kill(process, 0)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return process
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 def stage_state(stage: str, total: int, records: Sequence[ledger.Record], unreadable: Sequence[str] = ()) -> StageState:
     """The state of a stage of `total` tiles from the records there are, in any order."""
-    written = sorted(datetime.fromisoformat(record.written) for record in records if record.written)
+    stamped = sorted((datetime.fromisoformat(r.written), r.seconds) for r in records if r.written)
     spent = sorted(record.seconds for record in records)
-    recent = written[-RECENT:]
-    span = (recent[-1] - recent[0]).total_seconds() if recent else 0.0
-    # the first of the recent tiles only marks where the clock starts
-    rate = (len(recent) - 1) / span * 3600 if span > 0 else None
+    usual = spent[len(spent) // 2] if spent else None
+    workers = _at_once(stamped[-RECENT:])
+    recent = stamped[-max(RECENT, (WAVES + 1) * workers) :]
     return StageState(
         stage,
         total,
         len(records),
         tuple(unreadable),
-        spent[len(spent) // 2] if spent else None,
-        rate,
-        written[-1] if written else None,
+        usual,
+        _rate(recent, workers),
+        stamped[-1][0] if stamped else None,
+        workers,
     )
+
+
+def _rate(recent: Sequence[tuple[datetime, float]], workers: int) -> float | None:
+    """Tiles an hour, from when they were finished and how long each took; interruptions left out."""
+    mean = sum(seconds for _, seconds in recent) / max(1, len(recent))
+    steps = [(b - a).total_seconds() for (a, _), (b, _) in pairwise(recent)]
+    worked = [step for step in steps if step <= max(PAUSE_S, PAUSE_TILES * mean)]
+    if len(recent) > WAVES * workers and sum(worked) > 0:
+        # the first of them only marks where the clock starts
+        return len(worked) / sum(worked) * 3600
+    return workers / mean * 3600 if mean > 0 else None
+
+
+def _at_once(recent: Sequence[tuple[datetime, float]]) -> int:
+    """The most tiles that were in work at the same time; stamps are whole seconds, so one that ends as another begins
+    is not counted beside it."""
+    events = [(end - timedelta(seconds=max(0.0, seconds - 1)), 1) for end, seconds in recent]
+    events += [(end, -1) for end, _ in recent]
+    now = most = 0
+    for _, change in sorted(events, key=lambda e: (e[0], e[1])):
+        now += change
+        most = max(most, now)
+    return most
 
 
 def _stage(store: Store, stage: ledger.Stage, tiles: Sequence[str]) -> StageState:
@@ -127,8 +204,3 @@ def _stage(store: Store, stage: ledger.Stage, tiles: Sequence[str]) -> StageStat
             # thousands of tiles: what status does not ask for is let go
             records.append(replace(record, checksums={}, stats={}, sizes={}))
     return stage_state(stage, len(tiles), records, unreadable)
-
-
-def _span(left: timedelta) -> str:
-    minutes = max(1, round(left.total_seconds() / 60))
-    return f"{minutes} min" if minutes < 120 else f"{round(minutes / 60)} h"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from pipeline.store import FUSED, INPUTS
 SHARED = Path(os.environ.get("MARSTFN_SHARED", Path(__file__).parents[2] / "shared"))
 REQUIRED = os.environ.get("MARSTFN_REQUIRE_SHARED") == "1"
 """Set where the real data must be there: a test that needs them and is skipped then fails."""
+# no test waits for a measure of this machine, or leaves what it learned among the user's own
+os.environ.setdefault("MARSTFN_CALIBRATE", "false")
+os.environ.setdefault("MARSTFN_CACHE", tempfile.mkdtemp(prefix="marstfn-rates-"))
 MUST = {
     "shared": ("MARSTFN_REQUIRE_SHARED", "the real data must be read"),
     "postgres": ("MARSTFN_REQUIRE_POSTGRES", "PostgreSQL must be there"),

@@ -18,7 +18,9 @@ from pipeline.events import Event, Listener, Note
 if TYPE_CHECKING:
     import pystac
 
+    from flows.console import Display
     from pipeline.aoi import AOI
+    from pipeline.duration import Rates
     from pipeline.job import Summary
     from pipeline.plan import Plan
     from pipeline.request import Request
@@ -205,7 +207,8 @@ def plan(
         display.say(area.line)
         made, items = planner.make_plan(asked, area=area, listener=on_catalogue(display))
         store = planner.store_url(asked, area)
-        for line in described(made, store, items, full=talk is not None and talk.level > 0):
+        rates, full = rates_of(made, asked, display), talk is not None and talk.level > 0
+        for line in described(made, store, items, rates, full=full):
             out(line)
         for line in changed(asked, area, made, items):
             out(line)
@@ -279,12 +282,22 @@ def changed(asked: Request, area: AOI, plan: Plan, items: Iterable[pystac.Item])
     return [f"store:     {differing.text(since)}" + ("; run --update extends the series by them" if differing else "")]
 
 
-def described(plan: Plan, store: str = "", items: Iterable[pystac.Item] = (), *, full: bool = False) -> list[str]:
+def rates_of(plan: Plan, asked: Request, display: Display) -> Rates:
+    """How fast the plan will be done: by earlier runs, by a short calibration where the settings allow it."""
+    from pipeline import calibration, settings
+
+    allowed = settings.load().calibrate
+    return calibration.rates(plan, asked.scheduler or "", calibrate=allowed, say=display.say)
+
+
+def described(
+    plan: Plan, store: str = "", items: Iterable[pystac.Item] = (), rates: Rates | None = None, *, full: bool = False
+) -> list[str]:
     """A plan as text: what was asked, and what it will cost and yield; `full`: scene by scene, item by item."""
     from pipeline.outlook import outlook, particulars
 
     weights = ", ".join(f"{w.source} ({'with' if w.pan else 'without'} pan)" for w in plan.weights)
-    lines = outlook(plan, items).lines()
+    lines = outlook(plan, items, rates).lines()
     lines[0] += " (simulated)" if plan.simulated else ""
     facts = {
         "area": f"{plan.aoi_source}, EPSG:{plan.grid.epsg}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from flows.commands.jobs import described
 from pipeline import outlook
+from pipeline.duration import Rates
+from pipeline.frame import frame_of
 from pipeline.outlook import clear_share, particulars
 from pipeline.plan import Dropped, Hole, Options, WeightsRef
 from tests.pipeline import small_store
@@ -20,6 +23,7 @@ def items_of(plan: Any, **clouds: float) -> pystac.ItemCollection:
     """Items of a plan with their reported cloud, by platform."""
     items = small_store.collection(plan.scenes)
     for item in items:
+        item.geometry = {"type": "Polygon", "coordinates": [[[119, 48], [122, 48], [122, 51], [119, 51], [119, 48]]]}
         cloud = clouds.get(item.properties["platform"].replace("-", "_"))
         if cloud is not None:
             item.properties["eo:cloud_cover"] = cloud
@@ -64,7 +68,7 @@ def test_bytes_are_those_of_the_blocks_that_hold_the_tiles() -> None:
     told = outlook.outlook(plan, items)
     assert told.read_mb == pytest.approx(expected / 1e6, rel=0.01)
     assert outlook.outlook(plan).read_mb == 0
-    assert any("expected to be read" in line and "estimate" in line for line in told.lines())
+    assert any("expected to be read" in line and "assumed" in line for line in told.lines())
     assert not any("expected to be read" in line for line in outlook.outlook(plan).lines())
 
 
@@ -89,23 +93,61 @@ def test_pan_adds_to_what_is_read_and_is_counted() -> None:
     assert outlook.outlook(sharp, items).year_row.with_pan == 6
 
 
+def test_a_file_is_no_larger_than_its_ground() -> None:
+    plan = small_store.plan()
+    items = items_of(plan)
+    whole = outlook.outlook(plan, items).read_mb
+    side = 0.001  # of a degree: 111 m north, 73 m east, of an area of 1200 m
+    corner = [[120.252, 49.251], [120.252 + side, 49.251], [120.252 + side, 49.251 + side], [120.252, 49.251 + side]]
+    for item in items:
+        item.geometry = {"type": "Polygon", "coordinates": [[*corner, corner[0]]]}
+    assert outlook.outlook(plan, items).read_mb < whole / 1000
+
+
 def test_time_follows_bytes_pixels_and_cores_and_is_not_made_up() -> None:
     plan = small_store.plan()
     items = items_of(plan)
 
-    def hours(**options: Any) -> float | None:
-        return outlook.outlook(plan.model_copy(update={"options": Options(time_shard=8, **options)}), items).hours
+    def told(**options: Any) -> outlook.Outlook:
+        return outlook.outlook(plan.model_copy(update={"options": Options(time_shard=8, **options)}), items)
 
-    one, four = hours(threads=1), hours(threads=4)
+    one, four = told(threads=1).duration, told(threads=4).duration
     assert one is not None
     assert four is not None
-    reading = outlook.outlook(plan, items).read_mb / 10 / 3600
-    assert one - reading == pytest.approx(4 * (four - reading))
-    pixels = sum(rows * columns for rows, columns in (tile.shape(10) for tile in plan.tiles))
-    assert one - reading == pytest.approx(pixels * 6 * (60 / 48) ** 2 / 5500 / 3600)
-    assert hours(threads=1, device="cuda") is None
-    cuda = plan.model_copy(update={"options": Options(time_shard=8, device="cuda")})
-    assert any("was not measured" in line for line in outlook.outlook(cuda, items).lines())
+    assert one.ingest == four.ingest == pytest.approx(told(threads=1).read_mb / 10)
+    # what four cores save of it is three quarters of the network's time
+    assert (one.fuse - four.fuse) * 4 / 3 == pytest.approx(_patches(plan) * 60**2 * 6 / 5500)
+    cuda = told(threads=1, device="cuda")
+    assert cuda.duration is None
+    assert any("was not measured" in line for line in cuda.lines())
+
+
+def _patches(plan: Any) -> int:
+    """Counted tile by tile, as fusing frames them."""
+    frames = [frame_of(plan, tile) for tile in plan.tiles]
+    return sum(len(frame.rows) * len(frame.cols) for frame in frames)
+
+
+def test_clouds_save_their_share_of_the_patches() -> None:
+    plan = small_store.plan()
+    rates = Rates(1000.0, pack_mb_s=1e9, reads_s=1.0)
+    clear = outlook.outlook(plan, items_of(plan), rates).duration
+    cloudy = outlook.outlook(plan, items_of(plan, landsat_8=75.0), rates).duration
+    assert clear is not None
+    assert cloudy is not None
+    assert cloudy.fuse == pytest.approx(clear.fuse / 4, rel=1e-3)
+
+
+def test_what_earlier_runs_came_to_outweighs_what_was_measured() -> None:
+    plan = small_store.plan()
+    items = items_of(plan)
+    measured = Rates(1000.0, reads_s=5.0, source="measured on this machine")
+    learned = replace(measured, ingest_mb_s=2.0, fuse_px_s=500.0, source="as 1 earlier run(s) of this kind had it")
+    told = outlook.outlook(plan, items, learned)
+    assert told.duration is not None
+    assert told.duration.ingest == pytest.approx(told.read_mb / 2)
+    assert told.duration.fuse == pytest.approx(_patches(plan) * 60**2 * 6 / 500)
+    assert any("earlier run" in line for line in told.lines())
 
 
 def test_the_plan_says_what_is_left_out_and_what_the_catalogue_lacks() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline import cube, status
+from pipeline import cube, job, status
 from pipeline.errors import StoreError
 from pipeline.ledger import Record
 from pipeline.store import Store
@@ -41,12 +43,71 @@ def test_an_interruption_long_ago_is_forgotten() -> None:
     assert status.stage_state("fuse", 100, records(*before, *after)).per_hour == pytest.approx(60)
 
 
-@pytest.mark.parametrize("minutes", [(), (0.0,), (3.0, 3.0)])
-def test_too_little_for_a_rate(minutes: tuple[float, ...]) -> None:
-    state = status.stage_state("ingest", 9, records(*minutes))
+def test_too_little_for_a_rate() -> None:
+    state = status.stage_state("ingest", 9, [])
     assert state.per_hour is None
     assert state.left is None
-    assert state.line == f"ingest    {len(minutes)} of 9 tiles"
+    assert state.line == "ingest    0 of 9 tiles"
+
+
+def test_a_first_tile_tells_its_own_time() -> None:
+    state = status.stage_state("ingest", 9, records(0.0))
+    assert state.per_hour == pytest.approx(360)
+    assert state.left == timedelta(seconds=80)
+
+
+def test_a_first_wave_of_workers_is_not_taken_for_the_rate() -> None:
+    # four workers, 100 s a tile, all done within three seconds: by the stamps alone 3600 an hour
+    wave = [
+        replace(r, seconds=100.0, written=(START + timedelta(seconds=k)).isoformat())
+        for k, r in enumerate(records(0, 0, 0, 0))
+    ]
+    state = status.stage_state("fuse", 100, wave)
+    assert state.workers == 4
+    assert state.per_hour == pytest.approx(144)
+    assert state.line == "fuse      4 of 100 tiles, 144 an hour by 4 at once, about 40 min left"
+
+
+def test_two_workers_out_of_step_are_two_and_tell_twice_the_rate() -> None:
+    made = [replace(r, seconds=60.0) for r in records(*(k / 2 for k in range(30)))]
+    state = status.stage_state("fuse", 100, made)
+    assert state.workers == 2
+    assert state.per_hour == pytest.approx(120)
+
+
+def test_an_interruption_is_no_work() -> None:
+    state = status.stage_state("fuse", 100, records(0, 1, 2, 3, 600, 601, 602))
+    assert state.per_hour == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("ago", "seconds", "said"),
+    [
+        (timedelta(seconds=40), 30.0, "the last tile was finished 40 s ago: it may be alive"),
+        (timedelta(minutes=20), 30.0, "it looks dead: the last tile was finished 20 min ago, and one takes 30 s"),
+        (timedelta(minutes=20), 900.0, "the last tile was finished 20 min ago: it may be alive"),
+        (timedelta(hours=5), 900.0, "it looks dead: the last tile was finished 5 h ago, and one takes 15 min"),
+    ],
+)
+def test_a_run_is_judged_by_its_last_tile(ago: timedelta, seconds: float, said: str) -> None:
+    stage = status.stage_state("fuse", 9, [replace(records(0)[0], seconds=seconds)])
+    assert status.alive([stage], None, START + ago) == said
+    assert status.alive([stage], 77, START + ago).startswith("at work (process 77); the last tile")
+    assert status.alive([status.stage_state("fuse", 9, [])], None, START) == ""
+
+
+def test_a_run_at_work_holds_its_store(tmp_path: Path) -> None:
+    store, _ = small_store.write(tmp_path, status="in progress")
+    assert job.LOCK == status.LOCK
+    assert status.holder(store) is None
+    with job.alone(store):
+        assert status.holder(store) == os.getpid()
+        assert f"  run       at work (process {os.getpid()})" in "\n".join(status.read(store).lines)
+    assert status.holder(store) is None
+    assert status.read(store, datetime.now(UTC) + timedelta(days=1)).life.startswith("it looks dead")
+    # what a process left that is gone
+    (tmp_path / status.LOCK).write_text("process 999999999")
+    assert status.holder(store) is None
 
 
 def test_nothing_is_left_of_a_finished_stage() -> None:
@@ -56,7 +117,7 @@ def test_nothing_is_left_of_a_finished_stage() -> None:
 
 
 def test_hours_are_told_as_hours() -> None:
-    assert status.stage_state("fuse", 182, records(0, 2)).line.endswith("30 an hour, about 6 h left")
+    assert status.stage_state("fuse", 184, records(0, 2, 4, 6)).line.endswith("30 an hour, about 6 h left")
 
 
 def test_a_finished_store(tmp_path: Path) -> None:
