@@ -20,9 +20,11 @@ Signing = Literal["none", "planetary-computer"]
 HTTP: Mapping[str, str] = MappingProxyType(
     {
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # else every open asks for side-car files first
-        "GDAL_HTTP_MAX_RETRY": "2",  # silent; the retries that are told and bounded are the reader's (pipeline.hosts)
-        "GDAL_HTTP_RETRY_DELAY": "0.5",
-        "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
+        # a repeat by GDAL keeps what of the file has come already, one by the reader begins it anew; which answers are
+        # repeated is left to GDAL (429, 500, 502, 503, 504): of a list of codes it takes every 0 for "no answer", too
+        "GDAL_HTTP_MAX_RETRY": "4",
+        # seconds, at least doubled each time; who knows a server better says so in the variable of this name
+        "GDAL_HTTP_RETRY_DELAY": os.environ.get("GDAL_HTTP_RETRY_DELAY", "0.5"),
         "GDAL_HTTP_CONNECTTIMEOUT": "10",
         "GDAL_HTTP_LOW_SPEED_TIME": "15",  # a stalled transfer ends, and is retried
         "GDAL_HTTP_LOW_SPEED_LIMIT": "1",

@@ -17,7 +17,7 @@ from urllib3 import Retry
 
 from pipeline import static
 from pipeline.errors import CatalogError
-from pipeline.events import Listener, Note, silent
+from pipeline.events import Listener, Note, counted, silent
 from pipeline.facts import Item
 from pipeline.products import CATALOG
 from pipeline.profiles import Endpoint, Role, Source
@@ -141,7 +141,7 @@ def _of_api(
                     if gone:
                         raise CatalogError(gone) from error
             raise
-        listener(Note("search", f"{begin:%Y-%m}: {count - before} items", str(begin)))
+        listener(Note("search", f"{begin:%Y-%m}: {counted(count - before, 'item')}", str(begin)))
     if repeats.counts:
         listener(Note("retries", told(repeats.counts), repeats.counts))
     return {role: tuple(items.values()) for role, items in found.items()}, notes
@@ -157,7 +157,7 @@ def _of_file(
     )
     if count > LIMIT:
         raise _too_many(endpoint, f"{count:,}", first, last)
-    listener(Note("search", f"{endpoint.url}: {count} items", endpoint.url))
+    listener(Note("search", f"{endpoint.url}: {counted(count, 'item')}", endpoint.url))
     empty = [p.collection for p in endpoint.profile.of("landsat8_pan") if not found.get("landsat8_pan", {"": {}})]
     notes = tuple(f"{endpoint.url} holds no items of {name} here: no panchromatic band" for name in empty)
     return {role: tuple(items.values()) for role, items in found.items()}, notes

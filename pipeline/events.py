@@ -71,3 +71,8 @@ Listener = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Listen to nothing."""
+
+
+def counted(number: int, name: str) -> str:
+    """A number of things as people say it: `1 item`, `2 items`."""
+    return f"{number} {name}" + ("" if number == 1 else "s")

@@ -16,11 +16,13 @@ from pipeline.events import Listener, Note
 log = logging.getLogger(__name__)
 
 WAITING = "waiting for "
-LIMIT = 90.0
-"""Seconds without one answer after which a server is given up by a process that reads from it."""
+LIMIT = 75.0
+"""Seconds without one answer after which a server is given up by a process that reads from it: with the attempt that is
+under way then, a minute and a half after the first request."""
 PROBE = 10.0
 """Seconds between two attempts at a server that was given up: it may have come back."""
 
+_ANSWER = re.compile(r"HTTP response code: \d")
 _SILENT = re.compile(r"CURL error|HTTP response code: (429|5\d\d)|timed? ?out|Connection", re.IGNORECASE)
 
 
@@ -50,6 +52,11 @@ class Hosts:
                 outage.tried = now
                 return None
             return f"{host} has not answered for {now - outage.since:.0f} s: {outage.reason}"
+
+    def unreachable(self, host: str) -> bool:
+        """Whether a server gives no answer at all, not even that it is busy: one request at a time is enough then."""
+        outage = self._out.get(host)
+        return outage is not None and _ANSWER.search(outage.reason) is None
 
     def failed(self, host: str, reason: str) -> None:
         """An attempt was not answered; the first of an outage is told."""

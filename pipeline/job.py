@@ -321,8 +321,8 @@ def harmonise(job: Job, client: Client, listener: Listener = silent) -> Harmonis
 
 
 def _audited(job: Job, client: Client, listener: Listener) -> None:
-    """Judge the offset of every Sentinel-2 date by its pixels and warn of those that are wrong, each time the run is
-    gone on with; what was found is kept in the store."""
+    """Judge the offset of every date, and of every item of a mosaic, by its pixels and warn of those that are wrong,
+    each time the run is gone on with; what was found is kept in the store."""
     plan, store = job.plan, job.store
     identity = auditing.audit_fingerprint(plan, [ingest_fingerprint(plan, t) for t in plan.tiles])
     kept = auditing.read(store)
@@ -332,7 +332,9 @@ def _audited(job: Job, client: Client, listener: Listener) -> None:
         results = stage("audit", chosen, chosen, listener, lambda: map_tiles(
             client, "audit", workers.audit_one, chosen, where, resource=reading(client), listener=listener,
         ))  # fmt: skip
-        kept = auditing.judge(plan, [samples for _, samples in sorted(results, key=lambda r: r[0])], identity)
+        found, by_name = sorted(results, key=lambda r: r[0]), {tile.name: tile for tile in chosen}
+        owned = [auditing.owners(plan, by_name[name], job.items) for name, _ in found]
+        kept = auditing.judge(plan, [samples for _, samples in found], identity, owned)
         auditing.write(store, kept)
     for text in kept.warnings(plan):
         log.warning("%s", text)

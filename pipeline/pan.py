@@ -5,9 +5,10 @@ from __future__ import annotations
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from urllib.error import URLError
+from urllib.error import HTTPError
 
 from pipeline import twins
+from pipeline.access import Access
 from pipeline.errors import CatalogError
 from pipeline.facts import Item, scene_id, tier
 from pipeline.mtl import parse
@@ -18,6 +19,9 @@ Level1 = Callable[[Item], str | None]
 
 MTL_BYTES = 1_000_000
 """More than any metadata file has (recorded: 20 kB)."""
+
+FORBIDDEN = 403
+"""What a storage account answers to a token that has run out."""
 
 MTL_SECONDS = 20.0
 """How long one metadata file is waited for: without it the newest processing is taken."""
@@ -83,21 +87,33 @@ def _left_over(pan: Iterable[Item], matched: Mapping[str, Item]) -> Iterable[Dro
         yield Dropped(item=item["id"], why=why)
 
 
-def level1_of(item: Item, sign: Callable[[str], str], key: str | None) -> str | None:
+def level1_of(item: Item, access: Access, key: str | None) -> str | None:
     """What the MTL file, the asset `key`, says (`LEVEL1_PROCESSING_RECORD.LANDSAT_PRODUCT_ID`), read over http(s).
 
-    None where the item has no such file, it lies behind a login or in a bucket whose reader pays, or is not answered:
-    the newest processing is then right but for a Level-1 scene made anew since.
+    A token that the server does not take is renewed once. None where the item has no such file, it lies behind a login
+    or in a bucket whose reader pays, or is not answered: the newest processing is then right but for a Level-1 scene
+    made anew since.
     """
     href = str(item["assets"].get(key, {}).get("href", "")) if key else ""
     if not href.startswith(("http://", "https://")):
         return None
     try:
-        request = urllib.request.Request(sign(href), headers={"Accept": "application/json"})
-        with urllib.request.urlopen(request, timeout=MTL_SECONDS) as answer:
-            return parse(answer.read(MTL_BYTES)).level1
-    except (URLError, OSError, ValueError, CatalogError):
+        signed = access.sign(href)
+        try:
+            return parse(_read(signed)).level1
+        except HTTPError as error:
+            if error.code != FORBIDDEN or signed == href:
+                return None
+        access.refused(signed)
+        return parse(_read(access.sign(href))).level1
+    except (OSError, ValueError, CatalogError):
         return None
+
+
+def _read(href: str) -> bytes:
+    request = urllib.request.Request(href, headers={"Accept": "application/json"})
+    with urllib.request.urlopen(request, timeout=MTL_SECONDS) as answer:
+        return bytes(answer.read(MTL_BYTES))
 
 
 def said(landsat: int, matched: int, offered: int) -> str | None:

@@ -144,7 +144,7 @@ def rows(
     """The tables of both sensors, in order of time."""
     landsat: list[LandsatRow] = []
     sentinel: list[SentinelRow] = []
-    judged = {v.label: v.text for v in checked.verdicts} if checked else {}
+    judged = checked.texts if checked else {}
     by_date = methods or (plan.options.method,) * len(plan.scenes)
     scenes = fits.scenes if fits else ()
     shifts = {s.label: s for s in fits.shifts} if fits else {}

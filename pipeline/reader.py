@@ -120,7 +120,7 @@ class _Reader:
                 raise self._failed(why)
             signed = href
             try:
-                with self._repeats.reading(), access.opened(), _uncached(attempt + renewals):
+                with self._repeats.reading(HOSTS.failed), access.opened(), _again(attempt + renewals, host):
                     signed = access.sign(href)
                     pixels = _warp(signed, self._asset, target, resampling)
             except (rasterio.errors.RasterioError, rasterio.errors.CRSError, OSError, ValueError) as error:
@@ -233,14 +233,19 @@ def _scale(source: float, target: float) -> str:
 
 
 @contextmanager
-def _uncached(attempt: int) -> Iterator[None]:
+def _again(attempt: int, host: str) -> Iterator[None]:
     """From the second attempt on, GDAL must not answer from what it remembers: it keeps failures, even a 404, for the
     life of the process. What is so opened is forgotten when it is closed, so the third attempt asks anew for certain.
+
+    A server that does not answer is not asked five times over in one attempt: each takes its ten seconds.
     """
-    if attempt == 0:
+    options = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/"} if attempt else {}
+    if HOSTS.unreachable(host):
+        options["GDAL_HTTP_MAX_RETRY"] = "0"
+    if not options:
         yield
         return
-    with rasterio.env.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/:/vsis3/"):
+    with rasterio.env.Env(**options):
         yield
 
 

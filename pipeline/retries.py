@@ -1,8 +1,10 @@
 """What a run had to ask for again: repeated requests, counted by host, of a search and of the reading of assets.
 
 Three hands repeat: urllib3 in a search, GDAL inside one attempt at an asset, and the reader with another attempt.
-GDAL's are known from its warnings; those in the middle of a read (not of an opening) rasterio keeps to itself, so the
-count of a reading is a lower bound.
+GDAL's are known from its warnings, which rasterio logs: of an opening in one place, of a read in another. So every
+refusal (429, 5xx) counts once. Two things GDAL does in silence, and they make the count a lower bound: it fetches anew
+what a cut connection did not bring, and what was refused in the middle of a file through all its repeats it asks for
+once more.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -21,8 +23,11 @@ from pipeline.hosts import host_of
 FILES = "files"
 """Stands for the host of what is read from a disk."""
 
-_REPEATED = re.compile(r"HTTP error code: \d+ - (\S+)\. Retrying again")
-"""What GDAL warns of before it repeats a request (port/cpl_http.cpp); the address may be signed."""
+_REPEATED = re.compile(r"HTTP error code: (\d+) - (\S+)\. Retrying again")
+"""What GDAL warns of before it repeats a request (port/cpl_http.cpp): 0 where there was no answer; the address may be
+signed."""
+_LOGGERS = ("rasterio._env", "rasterio._err")
+"""Where rasterio logs GDAL's warnings: those of openings, and those of reads."""
 
 
 class Repeats:
@@ -51,15 +56,18 @@ class Repeats:
                 self.add(str(response.url))
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """What GDAL repeats by itself in this thread, while the context lasts, counts here."""
+    def reading(self, unanswered: Callable[[str, str], None] = lambda host, reason: None) -> Iterator[None]:
+        """What GDAL repeats by itself in this thread, while the context lasts, counts here.
+
+        `unanswered(host, reason)` hears of each repeat that had no answer: GDAL may go on with it for a minute.
+        """
         _overhear()
-        before = getattr(_thread, "repeats", None)
-        _thread.repeats = self
+        before = getattr(_thread, "hears", None)
+        _thread.hears = self, unanswered
         try:
             yield
         finally:
-            _thread.repeats = before
+            _thread.hears = before
 
 
 def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -80,17 +88,26 @@ def told(counts: Mapping[str, int]) -> str:
 _thread = threading.local()
 
 
-class _Ear(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        repeats: Repeats | None = getattr(_thread, "repeats", None)
-        found = _REPEATED.search(record.getMessage())
-        if repeats is not None and found is not None:
-            repeats.add(found[1])
+class _Ear(logging.Filter):
+    """Counts the warnings of a thread that reads, and lets none of them through: the address may hold a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        hears: tuple[Repeats, Callable[[str, str], None]] | None = getattr(_thread, "hears", None)
+        found = _REPEATED.search(record.getMessage()) if hears is not None else None
+        if hears is None or found is None:
+            return True
+        repeats, unanswered = hears
+        repeats.add(found[2])
+        if found[1] == "0":
+            unanswered(host_of(found[2]), "no connection")
+        return False
 
 
 @cache
 def _overhear() -> None:
     """Listen to GDAL's warnings, which rasterio logs in the thread in which they come up: GDAL counts no repeats."""
-    gdal = logging.getLogger("rasterio._env")
-    gdal.setLevel(logging.WARNING)  # its own: a terminal that is to stay quiet raises the level of all of rasterio
-    gdal.addHandler(_Ear(logging.WARNING))
+    ear = _Ear()
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)  # its own: a quiet terminal raises the level of all of rasterio
+        logger.addFilter(ear)

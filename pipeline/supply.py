@@ -69,7 +69,7 @@ class _Search:
 
     def _level1(self, item: Item) -> str | None:
         product = self.source.product_of(item, "landsat8")
-        return None if product is None else pan.level1_of(item, product.access.sign, product.metadata)
+        return None if product is None else pan.level1_of(item, product.access, product.metadata)
 
     def nearby(self, sensor: SensorName, wanted: scenes.Wanted) -> str:
         """The months from the year before to the year after in which `sensor` has usable scenes; empty if none."""

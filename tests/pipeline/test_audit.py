@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odc.geo.geom
+import pystac
 import pytest
 from numpy.typing import NDArray
 
@@ -107,6 +109,8 @@ def test_an_honest_year_raises_no_alarm(seed: int) -> None:
     found = audit.judge(plan, [samples], "x")
     assert len(compared(samples, plan)) >= 25
     assert [v for v in found.verdicts if v.wrong] == []
+    assert len([v for v in found.landsat if v.shift is not None]) >= 10
+    assert [v for v in found.landsat if v.wrong] == []
     assert found.warnings(plan) == ()
     # neither does it without Landsat, from the Sentinel-2 dates alone
     alone = audit.judge(plan, [(samples[0], np.full_like(samples[1], -9999))], "x")
@@ -162,6 +166,71 @@ def test_what_is_no_wrong_flag_is_not_taken_for_one() -> None:
         there = (sentinel2[k, 0] != -9999) & (True if where is None else where)
         sentinel2[k][:, there] += np.rint(np.array(by_band) * 1e4).astype(np.int16)[:, None]
         assert not audit.judge(plan, [(sentinel2, samples[1])], "x").verdicts[k].wrong, name
+
+
+@pytest.mark.parametrize("shift", [0.2, -0.2])
+def test_a_landsat_date_without_its_offset_is_found_and_nobody_else_is_accused(shift: float) -> None:
+    plan, (sentinel2, landsat) = year(20)
+    honest = {v.sentinel2: v.shift for v in audit.judge(plan, [(sentinel2, landsat)], "x").landsat if v.pixels > 60}
+    plain = [k for k, off in honest.items() if abs(off) < 0.025]
+    assert len(plain) >= 5
+    for k in plain:
+        lies = landsat.copy()
+        lies[k][landsat[k] != -9999] += np.int16(round(shift * 1e4))
+        found = audit.judge(plan, [(sentinel2, lies)], "x")
+        assert [v.sentinel2 for v in found.landsat if v.wrong] == [k]
+        assert [v for v in found.verdicts if v.wrong] == []
+    (text,) = found.warnings(plan)
+    assert f"about 0.2 too {'bright' if shift > 0 else 'dark'} in all bands" in text
+    assert "from the Sentinel-2 dates around it" in text
+    assert f"={1e-4:g},{-0.1 - shift:g}" in text
+
+
+@pytest.mark.parametrize("by_landsat", [True, False])
+def test_of_a_mosaic_the_item_is_found(by_landsat: bool) -> None:
+    """One of two items of a date lies; the date as a whole is uneven and says nothing."""
+    plan, (sentinel2, landsat) = year(20)
+    if not by_landsat:
+        landsat = np.full_like(landsat, -9999)
+    k = max(audit.judge(plan, [(sentinel2, landsat)], "x").verdicts, key=lambda v: v.pixels).sentinel2
+    mosaic = plan.of("sentinel2")[k].model_copy(update={"items": ("A", "B")})
+    rules = {**plan.radiometry, **dict.fromkeys("AB", Radiometry(scale=1e-4, offset=0.0, nodata=0, rule="flag"))}
+    scenes = tuple(mosaic if s is plan.of("sentinel2")[k] else s for s in plan.scenes)
+    plan = plan.model_copy(update={"scenes": scenes, "radiometry": rules})
+    whose = np.full(sentinel2.shape[::2], -1, np.int8)
+    whose[k] = np.arange(sentinel2.shape[2]) % 2
+    for lying, name in ((None, ""), (0, "A"), (1, "B")):
+        read = sentinel2.copy()
+        if lying is not None:
+            read[k, :, (whose[k] == lying) & (sentinel2[k, 0] != -9999)] += 1000
+        found = audit.judge(plan, [(read, landsat)], "x", [whose])
+        assert {v.item: v.wrong for v in found.items} == {"A": name == "A", "B": name == "B"}
+        texts = found.warnings(plan)
+        assert len(texts) == (lying is not None)
+        assert all(f"item {name} is about 0.1 too bright" in t and f"{name}=0.0001,-0.1" in t for t in texts)
+        assert (f"; {name}: offset wrong" in found.texts[mosaic.label]) is (lying is not None)
+
+
+def test_a_sample_belongs_to_the_first_item_over_it() -> None:
+    tile = GRID.tile(0, 1)
+    box = tile.geobox(10)
+    left, bottom, right, top = box.boundingbox
+
+    def piece(name: str, west: float, east: float) -> pystac.Item:
+        outline = odc.geo.geom.box(west, bottom - 99, east, top + 99, box.crs).to_crs("EPSG:4326")
+        return pystac.Item(name, outline.json, None, datetime(2023, 5, 1, tzinfo=UTC), {})
+
+    third = (right - left) / 3
+    items = {"A": piece("A", left + third, left + 2 * third), "B": piece("B", left - 99, left + 2 * third)}
+    scenes = [
+        Scene(sensor="sentinel2", platform="s", time=datetime(2023, 5, d, tzinfo=UTC), day=date(2023, 5, d), items=i)
+        for d, i in ((1, ("A", "B")), (6, ("A",)))
+    ]
+    found = audit.owners(_plan(scenes, {}), tile, items)
+    assert found.shape == (2, 400)
+    columns = found[0].reshape(20, 20)
+    assert (columns == np.repeat([1, 0, -1], [7, 6, 7])).mean() > 0.9, "UTM's edges are not quite straight in degrees"
+    assert (found[1] == -1).all(), "a date of one item is judged as a whole"
 
 
 def small(offset: float, items: tuple[str, ...] = ("S2B_33UXP_20250302_0_L2A",)) -> tuple[Plan, Samples]:

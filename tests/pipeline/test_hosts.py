@@ -6,6 +6,9 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +19,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from pipeline import hosts, logs, reader
+from pipeline import access, hosts, logs, reader
 from pipeline.errors import AssetError
 from pipeline.events import Event, Note
 from pipeline.grid import Grid
@@ -60,7 +63,7 @@ def test_an_outage_is_told_once_and_again_after_it_ended(caplog: pytest.LogCaptu
         known.failed("a.example", "CURL error: refused")
     known.failed("b.example", "HTTP response code: 503")
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["waiting for a.example", "waiting for b.example"]
-    assert "CURL error: refused; it is tried again for up to 90 s, then tiles fail" in caplog.text
+    assert "CURL error: refused; it is tried again for up to 75 s, then tiles fail" in caplog.text
     known.answered("a.example")
     known.failed("a.example", "CURL error: refused")
     assert len([r for r in caplog.records if "a.example" in r.getMessage() and r.levelno == logging.WARNING]) == 2
@@ -111,6 +114,50 @@ def test_a_dead_server_is_tried_within_bounds_and_named(
         read(f"http://{host}/x.tif")
     assert len(tried) == reader.TRIES
     assert caplog.text.count(f"waiting for {host}") == 1
+
+
+@pytest.fixture
+def hole() -> Iterator[str]:
+    """Host and port that take no connection and refuse none: what a firewall makes of a server."""
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(3):  # its queue is full then
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        yield f"127.0.0.1:{deaf.getsockname()[1]}"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_takes_no_connection_is_told_at_the_first_and_given_up_in_time(
+    hole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL alone would ask five times in every attempt, each as long as a connection may take to come about."""
+    asked: list[str] = []
+    told: list[int] = []
+    clock = Clock()
+
+    class Watched(Hosts):
+        def failed(self, host: str, reason: str) -> None:
+            assert host == hole
+            clock.now += 10  # what one try takes by the real settings
+            told.append(len(asked))
+            super().failed(host, reason)
+
+    opened = rasterio.open
+    monkeypatch.setattr(reader.rasterio, "open", lambda *a, **k: asked.append(a) or opened(*a, **k))
+    monkeypatch.setattr(reader, "HOSTS", Watched(clock))
+    quick = {"GDAL_HTTP_CONNECTTIMEOUT": "1", "GDAL_HTTP_RETRY_DELAY": "0.01"}
+    monkeypatch.setattr(access, "HTTP", {**access.HTTP, **quick})
+    with pytest.raises(AssetError, match=f"{hole}.*(timed out|has not answered)"):
+        read(f"http://{hole}/x.tif")
+    assert told[0] == 1, "told during the first attempt"
+    assert len(told) <= 10
+    assert told.count(1) == int(access.HTTP["GDAL_HTTP_MAX_RETRY"]) + 1
+    assert set(Counter(told[5:]).values()) == {1}, "known to be silent, it is asked once in an attempt"
+    assert clock.now <= 100
 
 
 @pytest.mark.usefixtures("quick")

@@ -183,11 +183,27 @@ def test_digital_earth_australia_is_never_corrected_again(shared: Path) -> None:
         assert "NBAR already" in said
 
 
+def test_how_far_one_factor_for_an_item_can_be_off() -> None:
+    """The bound that is told, found by search: it holds, and is no more than is needed."""
+    worst = 0.0
+    for name, half in (("landsat", 92.5), ("sentinel-2", 145.0)):
+        orbit = nbar.ORBITS[name]
+        off = np.arange(-half, half + 1, 2.0)  # km from the ground track, either side
+        view = np.array([nbar.seen_from(orbit, abs(x)) for x in off])
+        for sun in (20.0, 35.0, 50.0, 60.0):
+            for bearing in range(0, 181, 15):
+                azimuth = np.where(off >= 0, bearing, 180.0 - bearing)
+                for band in range(6):
+                    found = np.asarray(nbar.factor(band, np.full(off.shape, sun), view, azimuth))
+                    worst = max(worst, float(np.abs(np.diff(np.log(found)) / np.diff(off)).max()))
+    assert 0.9 * nbar.PER_KM < worst <= nbar.PER_KM
+
+
 def test_auto_corrects_all_or_nothing_and_on_refuses_by_name() -> None:
     tells, silent = item(5.0, 104.0) | {"id": "A"}, item(None, None) | {"id": "B"}
     found, said = nbar.chosen("auto", [(tells, S2)], MIDDLE)
     assert set(found) == {"A"}
-    assert "1 items are brought" in said
+    assert "1 item is brought" in said
     found, said = nbar.chosen("auto", [(tells, S2), (silent, S2)], MIDDLE)
     assert found == {}
     assert "such as B" in said

@@ -17,6 +17,7 @@ import rasterio
 from affine import Affine
 
 from pipeline import pan as panchromatic
+from pipeline.access import PLAIN
 from pipeline.facts import path_row, scene_id, tier
 from pipeline.grid import Grid
 from pipeline.plan import Dropped, Radiometry
@@ -149,7 +150,7 @@ def served(body: bytes, status: int = 200) -> Iterator[str]:
 def test_the_level1_product_is_read_from_a_recorded_mtl(shared: Path, key: str) -> None:
     with served((shared / "stac" / RECORDED_MTL).read_bytes()) as url:
         level2 = {**LEVEL2, "assets": {key: {"href": f"{url}/MTL.json"}}}
-        assert panchromatic.level1_of(level2, lambda href: href, key) == LEVEL1
+        assert panchromatic.level1_of(level2, PLAIN, key) == LEVEL1
 
 
 @pytest.mark.parametrize(
@@ -159,22 +160,47 @@ def test_the_level1_product_is_read_from_a_recorded_mtl(shared: Path, key: str) 
 def test_an_mtl_behind_a_login_is_none(body: bytes, status: int) -> None:
     with served(body, status) as url:
         level2 = {**LEVEL2, "assets": {"MTL.json": {"href": f"{url}/MTL.json"}}}
-        assert panchromatic.level1_of(level2, lambda href: href, "MTL.json") is None
+        assert panchromatic.level1_of(level2, PLAIN, "MTL.json") is None
+
+
+class Signer:
+    """Signs as it is told; remembers what was refused."""
+
+    def __init__(self, *signed: str) -> None:
+        self.signed, self.forgotten = signed, list[str]()
+
+    def sign(self, href: str) -> str:
+        return self.signed[len(self.forgotten)]
+
+    def refused(self, signed: str) -> None:
+        self.forgotten.append(signed)
 
 
 def test_an_mtl_whose_reader_pays_is_not_asked_for() -> None:
-    def sign(href: str) -> str:
-        raise AssertionError(href)
-
     for assets in ({}, {"mtl.json": {"href": "s3://usgs-landsat/collection02/level-2/x_MTL.json"}}):
-        assert panchromatic.level1_of({**LEVEL2, "assets": assets}, sign, "mtl.json") is None
+        # a signer without signatures fails where it is asked
+        assert panchromatic.level1_of({**LEVEL2, "assets": assets}, Signer(), "mtl.json") is None
+
+
+MTL = json.dumps({"LANDSAT_METADATA_FILE": {"LEVEL1_PROCESSING_RECORD": {"LANDSAT_PRODUCT_ID": LEVEL1}}}).encode()
+ON_AZURE = {**LEVEL2, "assets": {"mtl.json": {"href": "https://account.blob.core.windows.net/c/MTL.json"}}}
 
 
 def test_an_mtl_is_signed_before_it_is_read() -> None:
-    text = json.dumps({"LANDSAT_METADATA_FILE": {"LEVEL1_PROCESSING_RECORD": {"LANDSAT_PRODUCT_ID": LEVEL1}}})
-    with served(text.encode()) as url:
-        level2 = {**LEVEL2, "assets": {"mtl.json": {"href": "https://account.blob.core.windows.net/c/MTL.json"}}}
-        assert panchromatic.level1_of(level2, lambda href: f"{url}/?sig=x", "mtl.json") == LEVEL1
+    with served(MTL) as url:
+        signer = Signer(f"{url}/?sig=x")
+        assert panchromatic.level1_of(ON_AZURE, signer, "mtl.json") == LEVEL1
+        assert signer.forgotten == []
+
+
+def test_an_mtl_refused_with_an_old_token_is_read_with_a_new_one() -> None:
+    with served(MTL) as url, served(b"", 403) as closed:
+        signer = Signer(f"{closed}/?sig=old", f"{url}/?sig=new")
+        assert panchromatic.level1_of(ON_AZURE, signer, "mtl.json") == LEVEL1
+        assert signer.forgotten == [f"{closed}/?sig=old"]
+        signer = Signer(f"{closed}/?sig=old", f"{closed}/?sig=new")
+        assert panchromatic.level1_of(ON_AZURE, signer, "mtl.json") is None
+        assert len(signer.forgotten) == 1, "what a new token does not open is not asked for for ever"
 
 
 # ---- what is said

@@ -19,8 +19,8 @@ from pipeline.retries import FILES, Repeats, added, told
 GDAL = "CPLE_AppDefined in HTTP error code: 503 - https://x.example/a/b.tif?sig=geheim. Retrying again in 0.5 secs"
 
 
-def warn(text: str = GDAL) -> None:
-    logging.getLogger("rasterio._env").warning(text)
+def warn(text: str = GDAL, logger: str = "rasterio._env") -> None:
+    logging.getLogger(logger).warning(text)
 
 
 def test_hosts_alone_are_kept():
@@ -48,6 +48,18 @@ def test_gdals_own_repeats_count_in_the_thread_that_reads():
     warn()
     assert here.counts == {"x.example": 1}
     assert there.counts == {"x.example": 2}
+
+
+def test_what_gdal_repeats_in_the_middle_of_a_read_counts_and_silence_is_told_at_once(caplog):
+    repeats, silent = Repeats(), []
+    with repeats.reading(lambda *told: silent.append(told)):
+        warn(GDAL.replace(" in ", ":"), "rasterio._err")
+        warn(GDAL.replace("503", "0"))
+        warn("CPLE_AppDefined:something else", "rasterio._err")
+    assert repeats.counts == {"x.example": 2}
+    assert silent == [("x.example", "no connection")]
+    assert "geheim" not in caplog.text, "the address may hold a token"
+    assert "something else" in caplog.text
 
 
 def test_what_urllib3_repeated_counts_but_redirections_do_not():
