@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Figure, Table, alternated, at_least, at_most, ratios
+from marstfn.batches import Model
 from marstfn.convolution import FORMS
 from marstfn.inference import VARIANT, Inference
 from marstfn.model import MARSTFN, Config, DANet, Network, PositionAttention, build
@@ -109,12 +111,12 @@ def _case(case: Case, quick: bool) -> Table:
     config = case.network.config
     given = inputs(config, case.patches)
     published = naive(case.network)
-    forms = {form: Inference(case.network, form=form) for form in FORMS}
-    candidates = {
+    forms: dict[str, Model] = {form: Inference(case.network, form=form) for form in FORMS}
+    candidates: dict[str, Callable[[], object]] = {
         "matmul": lambda: square @ square,
         "eager": lambda: published(*given),
         "learned": lambda: case.network(*given),
-        **{form: lambda fused=fused: fused(*given) for form, fused in forms.items()},
+        **{form: partial(fused, *given) for form, fused in forms.items()},
     }
     taken = alternated(candidates, rounds=2 if quick else 5)
     work = useful(published, given)
@@ -140,7 +142,7 @@ def _case(case: Case, quick: bool) -> Table:
             Figure("float32 matmul rate", tuple(rate), "GFLOP/s"),
             at_least("useful FLOP as a share of it", share, SHARE, "%"),
             Figure("the same, eager", shares(work, taken["eager"], rate), "%"),
-            *(at_least(f"PSNR, dense blocks {name}", [psnr(f(*given), truth)], EXACT, "dB") for name, f in forms.items()),
+            *(at_least(f"PSNR, {name} blocks", [psnr(f(*given), truth)], EXACT, "dB") for name, f in forms.items()),
         ),
         (
             f"float32, one thread, batch {case.patches}, {work / pixels / 1e6:.2f} useful MFLOP a pixel (what the "

@@ -25,7 +25,7 @@ def padded(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """By torch's fused attention, whose fast kernels want q and k as wide as v: zeros add nothing to q k'."""
     wide = value.shape[-1]
     q, k = (F.pad(t, (0, wide - t.shape[-1])).unsqueeze(1) for t in (query, key))
-    return F.scaled_dot_product_attention(q, k, value.unsqueeze(1), scale=1.0).squeeze(1)
+    return F.scaled_dot_product_attention(q, k, value.contiguous().unsqueeze(1), scale=1.0).squeeze(1)
 
 
 def _blocks(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:

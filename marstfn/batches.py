@@ -58,7 +58,8 @@ class Batches:
     def __call__(self, given: Given) -> Tensor:
         """What the model makes of any number of patches on the device, in order, in an array of its own.
 
-        Enqueued on the current stream. Raises DeviceMemoryError where not even one patch fits.
+        Enqueued on the current stream, which on CUDA has to be `stream`. Raises DeviceMemoryError where not even one
+        patch fits.
         """
         while True:
             try:
@@ -78,6 +79,22 @@ class Batches:
             self._graphs.clear()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def beside(self, given: Given) -> Tensor:
+        """The same on the stream of this object, which waits for the current one, and that one for it: graphs replay
+        over arrays of their own, so that all passes have to follow one another."""
+        if self.stream is None:
+            return self(given)
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            made = self(given)
+        current.wait_stream(self.stream)
+        for t in given:
+            if t is not None:
+                t.record_stream(self.stream)
+        made.record_stream(current)
+        return made
 
     def _pieces(self, given: Given) -> Tensor:
         """In pieces of `size`, the last one filled up with zeros."""

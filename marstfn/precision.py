@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from marstfn.bands import BANDS, RATIO
 from marstfn.baselines.degrade import Array
-from marstfn.batches import Model, exhausted
+from marstfn.batches import Batches, Model, exhausted
 from marstfn.inference import Inference, supports
 from marstfn.model import Config, build
 from marstfn.weights import Weights
@@ -48,7 +49,8 @@ class Trial:
 def calibrate(weights: Weights, device: str | torch.device = "cpu", *, batch: int = 4, rounds: int = 3) -> str:
     """The fastest accurate precision of these weights on this device, float32 unless another is GAIN times as fast.
 
-    Measured, so a repetition may choose otherwise: to be asked once a run and written down. Takes seconds.
+    Measured, so a repetition may choose otherwise: to be asked once a run and written down. `batch`: as it will run.
+    Takes seconds.
     """
     plain, *others = trials(weights, device, batch=batch, rounds=rounds)
     worth = [t for t in others if t.accurate and t.seconds * GAIN < plain.seconds]
@@ -64,12 +66,13 @@ def trials(
     names = list(DTYPES) if supports(weights.config) else [FLOAT32]
     given = [None if a is None else torch.from_numpy(a).to(where) for a in samples(weights.config, batch)]
     made: dict[str, Tensor] = {}
-    models: dict[str, Model] = {}
+    models: dict[str, Batches] = {}
     with torch.inference_mode():
         for name in names:
             try:
-                models[name] = forward(weights, where, name)
-                made[name] = models[name](*given)[:, : len(BANDS)].float().cpu()
+                # with graphs, where there are any: kernel by kernel a GPU would time its own launches
+                models[name] = Batches(forward(weights, where, name), where, batch)
+                made[name] = models[name].beside(given)[:, : len(BANDS)].float().cpu()
             except RuntimeError as error:
                 # a device without this type, or without room for it: one precision fewer
                 if name == FLOAT32 and not exhausted(error):
@@ -78,7 +81,7 @@ def trials(
         taken: dict[str, list[float]] = {name: [] for name in models}
         for _ in range(rounds):
             for name, model in models.items():
-                taken[name].append(_seconds(lambda model=model: model(*given), where))  # type: ignore[misc]
+                taken[name].append(_seconds(partial(model.beside, given), where))
     truth = made[FLOAT32].numpy()
     return tuple(
         Trial(name, statistics.median(taken[name]), *differences(made[name].numpy(), truth)) for name in models
@@ -97,10 +100,15 @@ def differences(made: Array, truth: Array) -> tuple[float, float]:
 def forward(weights: Weights, device: torch.device, precision: str) -> Model:
     """The network of the weights on the device: in its inference form, or as it learned where it has none.
 
-    Raises ValueError for an unknown precision, and for half precision of a network without an inference form.
+    On CUDA, TF32 is switched off for the process. Raises ValueError for an unknown precision, and for half precision of
+    a network without an inference form.
     """
     if precision not in DTYPES:
         raise ValueError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+    if device.type == "cuda":
+        # the cube's float32 is float32, head and anchor of half precision too
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
     network = build(weights.config)
     network.load_state_dict(weights.state)
     network.eval()

@@ -33,8 +33,7 @@ class Predictor:
 
     `precision`: one of `marstfn.precision.PRECISIONS`; "auto" measures here and now, so that whoever needs the same
     pixels again resolves it once (`marstfn.precision.calibrate`) and says the result. Where the device's memory does
-    not hold `batch` patches they are halved for good, and `passes` tells. On CUDA, float32 is float32: TF32 is
-    switched off for the process.
+    not hold `batch` patches they are halved for good, and `passes` tells. On CUDA TF32 is switched off for the process.
     """
 
     def __init__(
@@ -56,9 +55,6 @@ class Predictor:
         self.weights = weights
         self.device = torch.device(device)
         self.batch = batch
-        if self.device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = False
-            torch.backends.cudnn.allow_tf32 = False
         self._precision = calibrate(weights, device) if precision == "auto" else precision
         self._batches = Batches(model or forward(weights, self.device, self._precision), self.device, batch)
         self._lock = threading.Lock()
@@ -77,6 +73,11 @@ class Predictor:
     def passes(self) -> Mapping[int, int]:
         """Forward passes so far by their number of patches: below `batch` where memory ran out."""
         return self._batches.passes
+
+    @property
+    def captured(self) -> bool:
+        """Whether passes are replayed from a CUDA graph; False before the first."""
+        return self._batches.captured
 
     @property
     def patch(self) -> int:
@@ -146,11 +147,11 @@ class Predictor:
         yield from (part.out for part in waiting)
 
     def on_device(self, s2: Any, landsat: Any, pan: Any = None, context: Any = None) -> torch.Tensor:
-        """The same from tensors that lie on the device already to one that stays there, enqueued on the current stream:
-        nothing is checked, nothing waits."""
+        """The same from tensors that lie on the device already to one that stays there, in order with the current
+        stream: nothing is checked, and the host does not wait."""
         given = (s2, landsat, pan if self.pan else None, context if self.context else None)
         with self._lock, torch.inference_mode():
-            return self._batches(given)
+            return self._batches.beside(given)
 
     def _part(self, patches: Patches, whole: bool) -> Part:
         """The patches, checked, without what the weights do not use."""

@@ -9,7 +9,9 @@ import time
 import numpy as np
 import torch
 
+from marstfn.inference import supports
 from marstfn.model import Config, build, parameters
+from marstfn.precision import FLOAT32, PRECISIONS
 from marstfn.predict import Predictor
 from marstfn.weights import SHIPPED, Weights, load
 
@@ -28,12 +30,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its own choice")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--precision", default=FLOAT32, choices=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5, help="every network once a round")
     options = parser.parse_args(arguments)
     sets = {name: load(name) for name in options.weights}
     sets |= {name: Weights(c, build(c).state_dict(), {}, "", name) for name, c in PUBLISHED.items()}
     timed = {
-        name: Predictor(w, device=options.device, batch=options.batch, threads=options.threads)
+        name: Predictor(
+            w,
+            device=options.device,
+            batch=options.batch,
+            threads=options.threads,
+            # the sibling and the ablations know no other
+            precision=options.precision if supports(w.config) else FLOAT32,
+        )
         for name, w in sets.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in timed}
