@@ -53,8 +53,8 @@ def map_tiles(
 
     At most slots + 2 futures exist at a time; a finished one is released at once. A tile that fails is tried again
     `retries` times, then reported as TileFailed while the others go on. Whatever ends this call early cancels what
-    is under way. Raises ClusterError where no worker offers the resource for `idle` seconds or the scheduler is lost, and
-    the FullError of a tile that finds no room, at once.
+    is under way. Raises ClusterError where no worker offers the resource for `idle` seconds or the scheduler is lost,
+    and the FullError of a tile that finds no room, at once.
     """
     run = uuid.uuid4().hex[:6]  # a shared scheduler may still know a tile of the same name from another run
     waiting = [(tile, 0) for tile in reversed(tiles)]
