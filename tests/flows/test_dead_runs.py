@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from flows import processes, server
+from flows.processes import Process
 from pipeline.demo.faults import Fault
 from tests.conftest import Served, assert_same_cubes, whole_run
 
@@ -90,7 +91,11 @@ class Site:
         return next(p for p in processes._carrying(self.state["token"]) if "prefect.engine" in p.cmdline())
 
     def kill_worker(self) -> None:
-        os.kill(self.state["worker"]["pid"], signal.SIGKILL)
+        worker = Process(**self.state["worker"])
+        if worker.alive:
+            os.kill(worker.pid, signal.SIGKILL)
+        while worker.alive:
+            time.sleep(0.05)
 
 
 def ledger(store: Path) -> dict[str, bytes]:
@@ -146,17 +151,19 @@ def test_a_killed_flow_is_shown_as_crashed_and_its_killed_worker_costs_nothing(s
 
 
 def test_what_ran_when_the_worker_ended_is_buried_with_it(site):
-    """After the test before this there is no worker. `up` brings one, and leaves no run to look alive."""
+    """`up` brings another worker, and leaves no run of the first to look alive."""
     deployment = server.ask(site.api, "/deployments/name/train-year/train-year")
     left = {}
     for kind in ("RUNNING", "PENDING", "CANCELLING"):
         made = server.ask(site.api, f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"aoi": "x"}})
         left[kind] = made["id"]
-        state = {"state": {"type": kind}, "force": True}
-        assert server.ask(site.api, f"/flow_runs/{made['id']}/set_state", state)["status"] == "ACCEPT"
+        for step in ("RUNNING", kind) if kind == "CANCELLING" else (kind,):
+            state = {"state": {"type": step}, "force": True}
+            assert server.ask(site.api, f"/flow_runs/{made['id']}/set_state", state)["status"] == "ACCEPT"
     stranger = server.ask(site.api, "/flow_runs/", {"flow_id": deployment["flow_id"], "state": {"type": "RUNNING"}})
+    site.kill_worker()
     said = site.up()
-    assert "3 runs of an earlier worker marked as crashed" in said
+    assert "3 runs that an earlier worker left behind are marked as ended" in said
     ends = {kind: site.told(run) for kind, run in left.items()}
     assert {kind: state["type"] for kind, state in ends.items()} == {
         "RUNNING": "CRASHED", "PENDING": "CRASHED", "CANCELLING": "CANCELLED",
