@@ -14,8 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
+from prefect.events.schemas.automations import AutomationCore
 
-from flows import processes, server
+from flows import processes, server, services
 from flows.processes import Process
 from pipeline.demo.faults import Fault
 from tests.conftest import Served, assert_same_cubes, whole_run
@@ -152,6 +154,7 @@ def test_a_killed_flow_is_shown_as_crashed_and_its_killed_worker_costs_nothing(s
 
 def test_what_ran_when_the_worker_ended_is_buried_with_it(site):
     """`up` brings another worker, and leaves no run of the first to look alive."""
+    site.kill_worker()
     deployment = server.ask(site.api, "/deployments/name/train-year/train-year")
     left = {}
     for kind in ("RUNNING", "PENDING", "CANCELLING"):
@@ -161,7 +164,6 @@ def test_what_ran_when_the_worker_ended_is_buried_with_it(site):
             state = {"state": {"type": step}, "force": True}
             assert server.ask(site.api, f"/flow_runs/{made['id']}/set_state", state)["status"] == "ACCEPT"
     stranger = server.ask(site.api, "/flow_runs/", {"flow_id": deployment["flow_id"], "state": {"type": "RUNNING"}})
-    site.kill_worker()
     said = site.up()
     assert "3 runs that an earlier worker left behind are marked as ended" in said
     ends = {kind: site.told(run) for kind, run in left.items()}
@@ -195,6 +197,18 @@ def test_a_run_killed_with_its_worker_is_found_dead_by_its_heartbeat(site, catal
     after = ledger(site.here / "other")
     assert {name: after[name] for name in before} == before, "a finished tile was made again"
     assert_same_cubes(site.here / "other", undisturbed)
+
+
+def test_a_server_of_the_users_own_takes_the_same_automation():
+    """`prefect automation create --from-file flows/dead_runs.json`: three beats of what the deployments ask for."""
+    rule = AutomationCore.model_validate(json.loads(server.DEAD_RUNS.read_text()))
+    deployments = yaml.safe_load(services.definition().read_text())["deployments"]
+    assert len(deployments) == len(services.DEPLOYMENTS)
+    for deployment in deployments:
+        beat = int(deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+        assert rule.trigger.within.total_seconds() >= 3 * beat
+        assert server.TAG in deployment["tags"]
+    assert rule.trigger.match_related["prefect.resource.id"] == f"prefect.tag.{server.TAG}"
 
 
 def test_a_console_whose_reader_is_gone_ends_nothing():
