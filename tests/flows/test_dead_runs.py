@@ -208,7 +208,7 @@ def test_a_server_of_the_users_own_takes_the_same_automation():
         beat = int(deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert rule.trigger.within.total_seconds() >= 3 * beat
         assert server.TAG in deployment["tags"]
-    assert rule.trigger.match_related["prefect.resource.id"] == f"prefect.tag.{server.TAG}"
+    assert rule.trigger.match_related.root["prefect.resource.id"] == f"prefect.tag.{server.TAG}"
 
 
 def test_a_console_whose_reader_is_gone_ends_nothing():
