@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from flows import work
-from pipeline import cluster, job, logs, request, room
+from pipeline import cluster, job, ledger, logs, request, room, workers
 from pipeline.cluster import GPU, IO
 from pipeline.demo.faults import Fault
 from pipeline.errors import FullError, StoreError
@@ -148,6 +148,19 @@ def test_a_worker_killed_in_the_middle_of_a_tile_costs_that_tile(
     assert {name: after[name] for name in killer.finished} == killer.finished, "a finished tile was made again"
     assert set(killer.held) <= set(done(told, stage))
     assert same(arrays(tmp_path / "store"), arrays(undisturbed))
+
+
+def test_a_task_given_to_a_second_worker_finds_its_tile_done(undisturbed):
+    """A worker may die between the ledger and its answer: nobody can be sure to strike there, so the task is asked."""
+    store, before = Store(str(undisturbed)), records(undisturbed)
+    stamp = workers.stamped(store)
+    for stage, result in (
+        ("ingest", workers.ingest_one(0, 1, store.url, stamp)),
+        ("fuse", workers.fuse_one(0, 1, store.url, stamp, "again")),
+    ):
+        record = ledger.read(store, stage, "r000c001")
+        assert (result.stage, result.tile, result.seconds) == (stage, "r000c001", record.seconds)
+    assert records(undisturbed) == before
 
 
 # --- a scheduler of the user's own ------------------------------------------------------------------------------------
