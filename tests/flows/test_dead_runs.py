@@ -215,7 +215,7 @@ def test_a_console_whose_reader_is_gone_ends_nothing():
     """Prefect's console handler would raise SystemExit where the worker that reads its pipe has been killed."""
     code = """
 import logging, os, sys
-from prefect.logging import get_run_logger, get_logger
+from prefect.logging import get_logger
 from prefect.logging.configuration import setup_logging
 setup_logging()
 from flows.outliving import outlive_worker
@@ -227,7 +227,7 @@ os.dup2(writer, 1)
 os.dup2(writer, 2)
 os.close(writer)
 os.close(reader)
-get_logger("flow_runs").warning("a line that nobody hears")
+get_logger().warning("a line that nobody hears")
 os._exit(7)
 """
     ends = [
