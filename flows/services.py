@@ -136,7 +136,7 @@ def _start(port: int | None, old: State | None, say: Say) -> State:
         api = f"http://127.0.0.1:{port}/api"
         server_api.await_answer(api, server, say)
         if dead := server_api.bury(api):
-            say(f"{dead} {'run' if dead == 1 else 'runs'} of an earlier worker marked as crashed")
+            say(f"{dead} {'run' if dead == 1 else 'runs'} that an earlier worker left behind are marked as ended")
         say("starting a worker")
         command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL]
         worker = processes.start("worker", command, env=env, cwd=cwd, log=logs / "worker.log")

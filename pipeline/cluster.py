@@ -207,6 +207,22 @@ def _existing(address: str, patience: float) -> Iterator[Client]:
         except Exception:
             require_scheduler(client)  # whatever else a lost scheduler makes of a call, it is said in words
             raise
+        finally:
+            if client.status != "running":
+                _close_unheard(client)
+
+
+def _close_unheard(client: Client) -> None:
+    """Close a client that has lost its scheduler, without the tracebacks of its vain attempts to find it again."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("client", "utils")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        client.close(timeout=5)
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _await_workers(client: Client, address: str, patience: float) -> None:

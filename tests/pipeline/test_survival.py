@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from flows import work
-from pipeline import cluster, job, logs, request, room
+from pipeline import cluster, job, ledger, logs, request, room, workers
 from pipeline.cluster import GPU, IO
 from pipeline.demo.faults import Fault
 from pipeline.errors import FullError, StoreError
@@ -150,6 +150,19 @@ def test_a_worker_killed_in_the_middle_of_a_tile_costs_that_tile(
     assert same(arrays(tmp_path / "store"), arrays(undisturbed))
 
 
+def test_a_task_given_to_a_second_worker_finds_its_tile_done(undisturbed):
+    """A worker may die between the ledger and its answer: nobody can be sure to strike there, so the task is asked."""
+    store, before = Store(str(undisturbed)), records(undisturbed)
+    stamp = workers.stamped(store)
+    for stage, result in (
+        ("ingest", workers.ingest_one(0, 1, store.url, stamp)),
+        ("fuse", workers.fuse_one(0, 1, store.url, stamp, "again")),
+    ):
+        record = ledger.read(store, stage, "r000c001")
+        assert (result.stage, result.tile, result.seconds) == (stage, "r000c001", record.seconds)
+    assert records(undisturbed) == before
+
+
 # --- a scheduler of the user's own ------------------------------------------------------------------------------------
 
 
@@ -168,9 +181,9 @@ def scheduler(folder: Path):
             assert time.monotonic() < until
             time.sleep(0.05)
         address = json.loads(ready.read_text())["address"]
-        for offered in (f"{IO}=2", f"{GPU}=1"):
+        for offered in (f"{IO}=1", f"{GPU}=1"):
             command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--host", "127.0.0.1"]
-            more = ["--nthreads", offered[-1], "--no-nanny", "--no-dashboard", "--resources", offered]
+            more = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--resources", offered]
             running.append(subprocess.Popen([*command, *more], **quiet))
         yield head, address
     finally:
@@ -204,8 +217,8 @@ def test_a_killed_scheduler_ends_the_run_in_words_and_another_one_takes_it_up(
     assert "Traceback" not in said
     assert took < 60
     print(f"the run ended {took:.1f} s after its scheduler")
-    before = records(store)
-    assert 1 <= len(before) < 4
+    before = records(store)  # the tile under way may have been finished: a worker ends when its task does
+    assert 1 <= len(before) < 8
     catalogue.server.faults.set()
     with scheduler(tmp_path / "second") as (_, address):
         cluster_of(address, patience=60)
@@ -292,13 +305,14 @@ def test_what_a_full_disk_says_by_whoever_finds_out(tmp_path):
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         StoreError("cannot write x: Generic LocalFileSystem error: No space left on device (os error 28); nothing"),
     ):
-        with pytest.raises(FullError, match=r"the plan cannot be stored.* free; .*Make room"), room.noticed(
-            store, "the plan"
+        with (
+            pytest.raises(FullError, match=r"the plan cannot be stored.* free; .*Make room"),
+            room.noticed(store, "the plan"),
         ):
             raise error
     with pytest.raises(PermissionError), room.noticed(store, "the plan"):
         raise PermissionError(errno.EACCES, "no")
-    with pytest.raises(StoreError, match="^another run$"), room.noticed(store, "the plan"):
+    with pytest.raises(StoreError, match=r"^another run$"), room.noticed(store, "the plan"):
         raise StoreError("another run")
 
 
