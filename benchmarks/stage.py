@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -156,7 +156,7 @@ class _Meter:
         self._start = time.perf_counter()
         self._all = time.process_time()
         self._last = self._threads()
-        self._spent: Counter[str] = Counter()
+        self._spent: defaultdict[str, float] = defaultdict(float)
 
     def look(self) -> None:
         now = self._threads()
@@ -214,6 +214,9 @@ def _one(store: Store, seconds: float, quick: bool) -> Table:
     per = taken.cores["all"] / (taken.rate / 1e6)
     figures.append(Figure("processor time of a million pixels", (per,), "core-s/Mpx"))
     figures.append(Figure("cores that a network of 20 Mpx/s would need beside it, by that", (20 * per,)))
+    if not quick:
+        pairs = [(staged(store, Device(taken.rate), seconds, 1), staged(store, Device(taken.rate), seconds, 2))]
+        figures.append(Figure("two tiles at once over one at a time", tuple(b.rate / a.rate for a, b in pairs)))
     plan = _opened(store.url)
     notes = (
         f"no GPU here: a stand-in that releases the interpreter and waits; {os.cpu_count()} cores; "
