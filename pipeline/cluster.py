@@ -23,8 +23,8 @@ IO, GPU = "IO", "GPU"
 SLOTS = 2
 """Tiles read at once by the embedded I/O worker: while one waits at a barrier the other keeps the threads busy."""
 TILES = {"cuda": 2, "mps": 2}
-"""Tiles fused at once on one device, by its kind, else one: the last block of one is encoded while the next is read, and
-the device takes one call at a time. Where the processor is the network, it is busy anyway."""
+"""Tiles fused at once on one device, by its kind, else one: one is encoded while the next is read, and the
+device takes one call at a time. Where the processor is the network, it is busy anyway."""
 LOOPBACK = "127.0.0.1"
 PATIENCE = 8.0
 """Seconds in which an existing scheduler must answer and show its workers."""
