@@ -81,20 +81,23 @@ class Taken:
 
 def tables(quick: bool) -> list[Table]:
     """The fastest stand-in that the stage keeps busy, the processor time a million pixels cost, and two workers."""
-    with _ground(quick) as store:
+    with _ground(2, 120, 2) if quick else _ground(2, 480, 4) as store:
         # what is compiled at first use is no part of it
         staged(store, Device(1e9), 0.1)
-        table = _one(store, 1.0 if quick else 8.0, quick)
-        return [table] if quick else [table, _several(store)]
+        table = _one(store, 1.0 if quick else 5.0, quick)
+    if quick:
+        return [table]
+    with _ground(2, 240, 4) as store:
+        return [table, _several(store)]
 
 
 @contextmanager
-def _ground(quick: bool) -> Iterator[Store]:
+def _ground(tiles: int, side: int, dates: int) -> Iterator[Store]:
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     folder = tempfile.mkdtemp(prefix="marstfn-stage-", dir=memory)
     try:
         store = Store(folder)
-        plan = ground.plan(2, 120, 2, 3, time_shard=4) if quick else ground.plan(2, 480, 6, 3, time_shard=12)
+        plan = ground.plan(tiles, side, dates, 3, time_shard=2 * dates)
         store.write(PLAN, plan.model_dump_json().encode())
         ground.write(plan, store)
         yield store
@@ -183,7 +186,7 @@ class _Meter:
 
 
 def _one(store: Store, seconds: float, quick: bool) -> Table:
-    """Rates up by steps of 1.4 until the stage no longer keeps up, then down between the last two."""
+    """Rates up by steps of 1.6 until the stage no longer keeps up, then down between the last two."""
     rates: dict[float, tuple[float, Taken]] = {}
 
     def held(rate: float) -> bool:
@@ -194,7 +197,7 @@ def _one(store: Store, seconds: float, quick: bool) -> Table:
         rates[rate] = found.rate / alone, found
         return rates[rate][0] >= SHARE
 
-    low, high = 0.0, 0.2e6
+    low, high = 0.0, 0.4e6
     while held(high) and high < 40e6 and not (quick and len(rates) >= 1):
         low, high = high, high * 1.6
     if low and not quick:
@@ -262,7 +265,7 @@ def mapped(store: Store, workers: int, rate: float, rounds: int) -> float:
 
 def _several(store: Store) -> Table:
     # so slow that two cores are not what limits two workers
-    rate = 0.12e6
+    rate = 0.25e6
     plan = _opened(store.url)
     ones, twos = [], []
     for _ in range(2):
