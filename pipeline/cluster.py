@@ -23,6 +23,9 @@ IO, GPU = "IO", "GPU"
 """Dask resources: what a worker that reads offers, and what a worker with a device offers, GPU or not."""
 SLOTS = 2
 """Tiles read at once by the embedded I/O worker: while one waits at a barrier the other keeps the threads busy."""
+TILES = {"cuda": 2, "mps": 2}
+"""Tiles fused at once on one device, by its kind, else one: one is encoded while the next is read, and the
+device takes one call at a time. Where the processor is the network, it is busy anyway."""
 LOOPBACK = "127.0.0.1"
 PATIENCE = 8.0
 """Seconds in which an existing scheduler must answer and show its workers."""
@@ -160,7 +163,9 @@ def _embedded(device: str, chosen: Settings) -> Iterator[Client]:
     }
     for index, name in enumerate(names):
         pin = {"CUDA_VISIBLE_DEVICES": name} if device == "cuda" else {}
-        options = {**common, "name": f"gpu{index}", "nthreads": 1, "resources": {GPU: 1}, "env": {**env, **pin}}
+        tiles = TILES.get(device, 1)
+        offer = {"nthreads": tiles, "resources": {GPU: tiles}}
+        options = {**common, **offer, "name": f"gpu{index}", "env": {**env, **pin}}
         specs[f"gpu{index}"] = {"cls": Nanny, "options": options}
     scheduler = {
         "cls": Scheduler,
