@@ -244,7 +244,7 @@ def candidates(bench: Bench, side: int) -> dict[str, Callable[[], Pixels]]:
 
 def tables(quick: bool) -> list[Table]:
     """Rates beside GDAL's warp, bytes and requests, and what a latency of 100 ms costs."""
-    tile_px, count, dates, rounds = (120, 2, 2, 1) if quick else (480, 4, DATES, 3)
+    tile_px, count, dates, rounds = (120, 2, 1, 1) if quick else (480, 4, DATES, 3)
     grid = Grid(32650, 600_000, 5_400_000, count * tile_px // 6, count * tile_px // 6, tile_px)
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), grid, dates)
