@@ -246,7 +246,7 @@ def _read(job: Job, client: Client, todo: Sequence[Tile], listener: Listener) ->
     left = {t.name: t for t in todo}
     results: list[TileResult] = []
     if cells:
-        mb = units.unit_bytes(plan, side) / 1e6
+        mb = units.unit_bytes(plan, side, settings.load().io_threads) / 1e6
         text = f"{len(todo) - len(alone)} tiles are read in units of {side} x {side}, at most {mb:.0f} MB each"
         listener(Note("unit", text, side))
         in_cell: dict[str, list[str]] = {}

@@ -196,18 +196,20 @@ def load(
 
 def _warp(href: str, asset: Asset, target: GeoBox, resampling: str) -> NDArray[np.float32]:
     """The first band of a file on `target` as float32, NaN where it has nothing."""
-    nothing = np.full(target.shape.yx, np.nan, np.float32)
     with rasterio.open(href, sharing=False) as source:
         overlap = compute_reproject_roi(rio_geobox(source), target, ttol=PASTE)
         if roi_is_empty(overlap.roi_src) or roi_is_empty(overlap.roi_dst):
-            return nothing
+            return np.full(target.shape.yx, np.nan, np.float32)
         if overlap.paste_ok and overlap.read_shrink == 1:
             (y, x) = overlap.roi_src
             window = ((y.start, y.stop), (x.start, x.stop))
-            pixels = source.read(1, window=window).astype(np.float32)
+            pixels: NDArray[np.float32] = source.read(1, window=window).astype(np.float32)
             pixels[pixels == asset.nodata] = np.nan
-            nothing[overlap.roi_dst] = pixels
-            return nothing
+            if pixels.shape == target.shape.yx:
+                return pixels
+            pasted = np.full(target.shape.yx, np.nan, np.float32)
+            pasted[overlap.roi_dst] = pixels
+            return pasted
         with WarpedVRT(
             source,
             crs=str(target.crs),

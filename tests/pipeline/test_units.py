@@ -66,7 +66,7 @@ def test_the_side_follows_memory_reach_and_workers():
     large = small_store.plan(grid=replace(GRID, columns=1600, rows=1600, tile_px=480))
     needs = [units.unit_bytes(large, side) for side in range(1, 6)]
     assert needs == sorted(needs)
-    assert units.unit_bytes(large, 4, threads=16) > needs[3]
+    assert units.unit_bytes(large, 4, threads=32) > needs[3]
     assert units.side(large, 1e12) == 4, "4 x 480 px is as far as it pays"
     for side in (1, 2, 3, 4):
         assert units.side(large, needs[side - 1]) == side
@@ -81,4 +81,5 @@ def test_full_blocks_of_dates_in_units_of_four_tiles_fit_the_default():
     scenes = tuple(one.model_copy(update={"sensor": sensor}) for sensor in ("sentinel2", "landsat8") for _ in range(96))
     plan = small_store.plan(grid=Grid(32650, 600_000, 5_400_000, 1600, 1600, 480), scenes=scenes, options=Options())
     assert cube.block_length(96, plan.options.time_shard) == 48
-    assert units.side(plan, Settings().unit_mb * 1e6) == 4
+    chosen = Settings()
+    assert units.side(plan, chosen.unit_mb * 1e6, threads=chosen.io_threads) == 4
