@@ -73,7 +73,7 @@ def busy(row: int, col: int, steps: int) -> float:
 
 
 def _workers(tiles: int, rounds: int) -> Table:
-    """Seconds that `tiles` take on an embedded cluster of one and of two fusing workers, in turn; new ones each round."""
+    """Seconds that `tiles` take on embedded clusters of one and of two fusing workers, in turn."""
     every = list(Grid(32650, 600_000, 5_400_000, tiles * 10, 10, 60).tiles())
     steps, taken, load = _steps(0.25), dict[int, list[float]]({1: [], 2: []}), []
     for turn in range(rounds):

@@ -12,8 +12,8 @@ from marstfn.bands import BANDS
 CATALOG = "earth-search"
 """The profile whose items these are."""
 YEAR = 2023
-WEST, SOUTH = 113.6, 46.9
-"""Of the area, near the middle of UTM zone 50."""
+WEST, SOUTH = 114.1, 46.9
+"""Of the area, in UTM zone 50."""
 OTHERS = ("coastal", "nir", "rededge1", "rededge2", "rededge3", "wvp", "aot", "cloud", "snow", "preview", "thumbnail")
 """Assets that a plan leaves out."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import pairwise
 
 from benchmarks.measure import Figure, Table, at_most
 from pipeline import cluster, tasks
@@ -43,7 +44,7 @@ def tables(quick: bool) -> list[Table]:
                 raise RuntimeError(f"{len(results)} of {count} tiles were done, {len(failed)} failed: {failed[:1]}")
             step = count // slices
             ends = [start, *marks[step - 1 :: step]]
-            each = [1e3 * (b - a) / step for a, b in zip(ends, ends[1:], strict=False)]
+            each = [1e3 * (b - a) / step for a, b in pairwise(ends)]
             slots = cluster.slots(client, resource)
             shown.append(at_most(f"{count} tiles on {slots} slots of {resource}, a tile", each, 10.0, "ms"))
             shown.append(Figure("of it processor time of client and scheduler", (1e3 * spent / count,), "ms"))

@@ -179,7 +179,7 @@ def _meeting(tiles: Sequence[Tile], area: Geometry) -> NDArray[np.bool_]:
     boxes = shapely.box(grid.left + west, grid.top - south, grid.left + east, grid.top - north)
     shapely.prepare(area.geom)
     # only tiles at the rim need their intersection computed
-    inside = shapely.contains_properly(area.geom, boxes)
+    inside: NDArray[np.bool_] = shapely.contains_properly(area.geom, boxes)
     rim = shapely.intersects(area.geom, boxes) & ~inside
     inside[rim] = shapely.area(shapely.intersection(boxes[rim], area.geom)) > 0
     return inside

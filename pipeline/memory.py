@@ -35,7 +35,7 @@ ENCODING = 6
 """Of a pixel of one variable while its shard is written: copy, compressed chunks, shard."""
 WARPING = 28
 """Of a pixel in a thread that reads: as read, warped, in reflectance, rounded."""
-SLACK = 1.1
+SLACK = 1.2
 """What the allocator keeps of arrays that are gone, over those that are there."""
 KILLED = 0.95
 """Share of its limit at which Dask ends a worker (distributed.worker.memory.terminate)."""
