@@ -50,9 +50,7 @@ def _making(sizes: list[tuple[int, int]], rounds: int) -> Table:
 def _child(tiles: int, scenes: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", "from benchmarks import planning; planning.child()"]
-        done = subprocess.run(
-            [*command, folder, str(tiles), str(scenes)], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*command, folder, str(tiles), str(scenes)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"no plan of {tiles} tiles and {scenes} scenes: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -55,7 +55,6 @@ class Scenery:
         return pair(times["landsat8"], times["sentinel2"], clear, self.plan.options)
 
 
-
 def made(
     folder: Path, rows: int, columns: int, tile_px: int, days: tuple[int, int], *,
     method: str = "additive", weights: tuple[WeightsRef, ...] = (), time_shard: int = 48, batch: int = 8,
@@ -81,7 +80,7 @@ def made(
         name="made up", aoi=grid.geobox(60).geographic_extent.json, aoi_source="made up", year=2023, grid=grid,
         catalog="simulated@http://127.0.0.1:9", scenes=tuple(sorted(scenes, key=lambda s: s.time)),
         radiometry={name: _RULES[name.partition("-")[0]] for name in items}, weights=weights,
-        options=Options(method=method, stride=48, batch=batch, threads=1, time_shard=time_shard),  # type: ignore[arg-type]
+        options=Options(method=method, stride=48, batch=batch, threads=1, time_shard=time_shard),
         items_sha256="0" * 64, simulated=True,
     )  # fmt: skip
     store = Store(str(folder / "store"))
@@ -125,7 +124,7 @@ def _item(name: str, collection: str, grid: Grid, moment: datetime, files: Mappi
     return item
 
 
-def finished(scenery: Scenery, stage: str) -> int:
+def finished(scenery: Scenery, stage: ledger.Stage) -> int:
     """Tiles of a stage that are in the ledger."""
     names = [tile.name for tile in scenery.plan.grid.tiles()]
-    return sum(isinstance(r, ledger.Record) for r in ledger.each(scenery.store, stage, names))  # type: ignore[arg-type]
+    return sum(isinstance(r, ledger.Record) for r in ledger.each(scenery.store, stage, names))

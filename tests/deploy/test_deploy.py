@@ -179,17 +179,10 @@ def test_what_the_code_starts_workers_with_is_what_the_file_says() -> None:
         assert dask.config.get("distributed.comm.require-encryption") is True
 
 
-def test_the_automation_is_the_one_that_up_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[Any] = []
-
-    def ask(api: str, path: str, body: Any = None) -> Any:
-        sent.append(body)
-        return [] if path.endswith("filter") else {}
-
-    monkeypatch.setattr(server, "ask", ask)
-    server.watch_for_zombies("")
-    (automation,) = documents(DEPLOY / "zombies.yaml")[0]["automations"]
-    assert automation == sent[-1]
+def test_the_automation_is_the_one_that_up_makes() -> None:
+    (named,) = re.findall(r'files\("flows"\) / "([^"]+)"', (DEPLOY / "setup.sh").read_text())
+    assert server.DEAD_RUNS.name == named
+    assert json.loads(server.DEAD_RUNS.read_text())["name"] in (DEPLOY / "setup.sh").read_text()
 
 
 def test_the_image_is_made_of_what_is_there() -> None:
