@@ -172,6 +172,7 @@ def keep_log(store: Store, path: Path, run: str) -> None:
     if store.local is not None:
         return
     try:
+        store.reach()  # where the store is what ended the run, nobody waits for it here
         store.write(f"logs/{run}.log", path.read_bytes())
     except (MarstfnError, OSError) as error:
         log.warning("the log stays at %s: %s", path, error)

@@ -26,7 +26,7 @@ PRELOAD = '''
 import os, sys, time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path.cwd()  # Dask imports a copy of this file
 STAGE, HOLD = os.environ["STAGE"], int(os.environ["HOLD"])
 
 import pipeline.workers
