@@ -202,7 +202,7 @@ def authority(folder: Path) -> Path:
     return folder
 
 
-def until(what: str, ready: Callable[[], object], seconds: float = 60.0) -> None:
+def until(what: str, ready: Callable[[], object], seconds: float = 90.0) -> None:
     """Wait until `ready()`."""
     end = time.monotonic() + seconds
     while not ready():

@@ -29,7 +29,7 @@ from tests import namespaces, servers
 from tests.conftest import Served, arrays
 from tests.namespaces import Machine, Network, until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 BUCKET, END = "cubes", "2023-06-08"
