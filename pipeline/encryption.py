@@ -141,6 +141,11 @@ def greet(address: str, credentials: Security | None, patience: float) -> None:
                 f"({error.verify_message}); nothing was sent. Give the authority of that cluster (MARSTFN_TLS_CA), or "
                 "find out who answers there"
             ) from error
+        except TimeoutError as error:
+            raise ClusterError(
+                f"no Dask scheduler answers at {address} within {patience:g} s: something listens there and says "
+                f"nothing; {nobody}"
+            ) from error
         except (ssl.SSLError, OSError) as error:
             reason = str(getattr(error, "reason", None) or error)
             if "ALERT" in reason:

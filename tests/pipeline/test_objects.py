@@ -162,7 +162,10 @@ def test_of_two_that_create_one_wins(store):
 def test_a_lock_keeps_others_out_while_its_holder_lives(store):
     with lease.held(store, life=1.2):
         time.sleep(1.5)  # renewed more often than it would run out
-        with pytest.raises(StoreError, match=r"another run \(process \d+ on .*\) is at work"), lease.held(store, life=1.2):
+        with (
+            pytest.raises(StoreError, match=r"another run \(process \d+ on .*\) is at work"),
+            lease.held(store, life=1.2),
+        ):
             pass
     assert store.read(lease.LOCK) is None
     with lease.held(store):
@@ -180,9 +183,14 @@ def test_the_lock_of_a_dead_run_is_taken(store, where):
 
 def test_a_lock_that_was_lost_is_told(store):
     other = json.dumps({"run": "other"}).encode()
-    with pytest.raises(StoreError, match="another run took over"), lease.held(store, life=0.6):
-        store.write(lease.LOCK, other)
-        time.sleep(0.5)
+
+    def robbed() -> None:
+        with lease.held(store, life=0.6):
+            store.write(lease.LOCK, other)
+            time.sleep(0.5)
+
+    with pytest.raises(StoreError, match="another run took over"):
+        robbed()
     assert store.read(lease.LOCK) == other
 
 
