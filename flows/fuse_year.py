@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
 from pydantic import Field
 
-from flows import work
+from flows import exposure, work
 from flows.artifacts import Board
 from flows.commands.jobs import finished
 from flows.expected import keep_in_words
@@ -186,6 +187,8 @@ def heard(flow: str) -> tuple[logging.Logger | logging.LoggerAdapter[Any], Liste
     logger = get_run_logger()
     keep_in_words()
     outlive_worker()
+    api = get_current_settings().api
+    exposure.allowed_api(api.url, bool(api.auth_string or api.key))
     logging.getLogger("distributed").setLevel(logging.WARNING)  # its comings and goings are on the dashboard
     board = Board(flow)
 

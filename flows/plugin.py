@@ -4,7 +4,8 @@ and `prefect deployment run train-year ...` and `evaluate-year ...` likewise.
 Stock Prefect wants FLOW/DEPLOYMENT and hands a relative path to a worker that stands in another folder. At `import
 prefect`, before its command line reads `sys.argv`, this hook completes the name, makes paths absolute against the
 folder the caller stands in, tells the flow which folder that is (`base`), and passes on the caller's `MARSTFN_...`
-defaults. It touches no other command, patches nothing, and never raises.
+defaults. `prefect server start` beyond loopback without an auth string it ends (flows.exposure). It touches no other
+command, patches nothing, and never raises.
 """
 
 from __future__ import annotations
@@ -49,6 +50,12 @@ def setup_environment(*, ctx: Any) -> None:
     try:
         if Path(sys.argv[0]).name not in ("prefect", "prefect.exe", "-m", "__main__.py"):
             return
+        if sys.argv[1:2] == ["server"]:
+            from flows import exposure  # few commands need it, and it takes a second to import
+
+            refused = exposure.refusal(sys.argv[1:], os.environ)
+            if refused is not None:
+                raise SystemExit(f"marstfn: {refused}")
         done = rewrite(sys.argv[1:], Path.cwd(), os.environ)
         if done is not None:
             sys.argv[1:] = done.arguments

@@ -98,6 +98,7 @@ def begun(
         stack.enter_context(job.alone(made.store))
         path = log_file or log_path(made.store, run)
         if log_file is None:
+            stack.callback(keep_log, made.store, path, run)
             stack.enter_context(logs.to_file(path, run))
         hear(Note("log", str(path)))
         log.info("plan %s: %s %d", made.plan.fingerprint, made.plan.name, made.plan.year)
@@ -169,11 +170,23 @@ def prepared(prepare: Callable[[Listener], Job], listener: Listener) -> Job:
 
 
 def log_path(store: Store, run: str) -> Path:
-    """Where a run's log goes: into its store, or where that is no folder, among the user's own state."""
+    """Where a run's log goes: into its store, or where that is no folder, among the user's own state; from there it is
+    copied into the store when the run ends."""
     if store.local is not None:
         return store.local / "logs" / f"{run}.log"
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "marstfn" / f"{run}.log"
+
+
+def keep_log(store: Store, path: Path, run: str) -> None:
+    """Copy a log that could not be written in its store, an object store, to `logs/RUN.log` there."""
+    if store.local is not None:
+        return
+    try:
+        store.reach()  # where the store is what ended the run, nobody waits for it here
+        store.write(f"logs/{run}.log", path.read_bytes())
+    except (MarstfnError, OSError) as error:
+        log.warning("the log stays at %s: %s", path, error)
 
 
 def write_down(event: Event) -> None:

@@ -16,6 +16,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
 from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
+from pipeline import encryption
 from pipeline.errors import ClusterError, MarstfnError
 from pipeline.settings import Settings
 
@@ -41,6 +42,8 @@ CONFIG: Mapping[str, Any] = {
     # GDAL and torch hold the interpreter for seconds at a time; a busy worker is not a dead one
     "distributed.scheduler.worker-ttl": "30 minutes",
     "distributed.worker.daemon": True,
+    # a fork of a process that has used an object store hangs
+    "distributed.worker.multiprocessing-method": "spawn",
     "distributed.comm.timeouts.tcp": "120s",
     # nobody asks these ports from afar
     "distributed.diagnostics.nvml": False,
@@ -59,13 +62,15 @@ def connect(
 
     The embedded cluster has one process that reads (resource IO) and one process a device that fuses (resource GPU=1,
     one thread); without a GPU the processor is the device. Raises ClusterError within seconds where the scheduler at
-    `address` does not answer or no worker offers the resource GPU.
+    `address` does not answer, is reached over a network without TLS or with the wrong certificates, or where no worker
+    offers the resource GPU.
     """
     chosen = defaults or Settings()
     with dask.config.set(dict(CONFIG)):
         if address is not None:
-            yield from _existing(address, patience)
+            yield from _existing(address, patience, chosen)
         else:
+            encryption.allowed_dashboard(chosen.dashboard, chosen)
             yield from _embedded(device, chosen)
 
 
@@ -193,10 +198,13 @@ def _warm() -> None:
     import pipeline.fuse  # noqa: F401
 
 
-def _existing(address: str, patience: float) -> Iterator[Client]:
+def _existing(address: str, patience: float, chosen: Settings) -> Iterator[Client]:
+    encryption.allowed(address, chosen)
+    credentials = encryption.security(address, chosen)
+    encryption.greet(address, credentials, patience)
     try:
-        client = Client(address, timeout=patience, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+        client = Client(address, timeout=patience, set_as_default=False, security=credentials)
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {address} within {patience:g} s ({error}); nothing was computed. "
             "Start one (dask scheduler), correct --scheduler, or leave it out for an embedded cluster"

@@ -25,6 +25,7 @@ from pipeline import (
     cube,
     growth,
     hosts,
+    lease,
     ledger,
     logs,
     memory,
@@ -45,10 +46,11 @@ from pipeline.events import Event, Listener, Note, StageDone, StageStarted, Tile
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
 from pipeline.ingest import TileResult, ingest_fingerprint
+from pipeline.lease import LOCK
 from pipeline.plan import Plan, fingerprint
 from pipeline.request import Request
 from pipeline.shifts import SceneShift
-from pipeline.store import FUSED, INPUTS, ITEMS, LEDGER, PLAN, Store
+from pipeline.store import FUSED, INPUTS, ITEMS, LEDGER, PLAN, Store, Unsupported
 from pipeline.tasks import Failure, map_tiles
 from pipeline.views import Truth
 from pipeline.workers import pairs
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAIRS = f"{LEDGER}/pairs.json"
-LOCK = ".lock"
 MEMORY = 0.8
 """Share of a worker's memory limit that is planned with."""
 TOLD = 5
@@ -106,6 +107,7 @@ def prepare(
     store = Store(planner.store_url(request, area))
     listener(Note("area", area.line))
     listener(Note("store", store.url))
+    store.reach()
     text = store.read(PLAN)
     if text is not None:
         if store.read(f"{growth.NEXT}/{PLAN}") is not None:
@@ -139,8 +141,8 @@ def prepare(
                 plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
                 # the plan comes last: where it is, everything is
                 store.write(ITEMS, json.dumps(items.to_dict(transform_hrefs=False)).encode())
-                store.write(PLAN, plan.model_dump_json(indent=1).encode())
-                return Job(plan, store, {item.id: item for item in items})
+                if _first(store, plan):
+                    return Job(plan, store, {item.id: item for item in items})
     except BaseException:
         if made is not None:
             (made / LOCK).unlink(missing_ok=True)
@@ -459,12 +461,14 @@ def run(request: Request, listener: Listener = silent, *, truth: Truth | None = 
 
 @contextmanager
 def alone(store: Store) -> Iterator[None]:
-    """Keep other runs of this machine out of the store, and clear what a killed one left half-written.
+    """Keep other runs (on a disk: of this machine) out of the store, and clear what a killed one left half-written.
 
-    Raises StoreError where another run is at work in it. The lock dies with its process, however that ends.
+    Raises StoreError where another run is at work in it. The lock dies with its process, however that ends; in an
+    object store it does so within lease.LIFE.
     """
     if store.local is None:
-        yield
+        with lease.held(store):
+            yield
         return
     store.local.mkdir(parents=True, exist_ok=True)
     with (store.local / LOCK).open("a+") as file:
@@ -511,6 +515,16 @@ def _writable(store: Store) -> Path | None:
             "changed there. Choose another --store"
         )
     return store.local if new else None
+
+
+def _first(store: Store, plan: Plan) -> bool:
+    """Write the plan of a new store; False where another run has written one, which then is in force."""
+    data = plan.model_dump_json(indent=1).encode()
+    try:
+        return store.create(PLAN, data) is not None or store.read(PLAN) == data
+    except Unsupported:
+        store.write(PLAN, data)
+        return True
 
 
 def _ours(items: bytes) -> bool:

@@ -54,6 +54,17 @@ class Settings(BaseSettings):
     """Whether `marstfn plan` may measure this machine for a few seconds; what it finds is kept in the user's cache."""
     cache: str | None = None
     """Folder in which measured rates are kept; None: marstfn in the user's cache folder."""
+    store_patience: Annotated[float, Field(ge=1, le=290)] = 240.0
+    """Seconds for which an object store that answers 5xx, or not at all, is asked again; workers read their own. Under
+    five minutes, for a request is signed once and its signature runs out."""
+    tls_ca: Path | None = None
+    """Certificate of the authority that signed a Dask cluster's certificates (PEM). With the next two the client's side
+    of a scheduler at tls://...; None: as Dask is configured (distributed.comm.tls)."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+    """Take part where whoever reaches a port can run code: Dask without TLS, or Prefect without an auth string, on an
+    address that is not loopback."""
     dashboard: str = "127.0.0.1:0"
     """Address of the Dask dashboard of a local cluster; loopback, for it runs code for whoever reaches it."""
 

@@ -104,6 +104,7 @@ class State:
 
 def read(store: Store, now: datetime | None = None) -> State:
     """The state of the run in `store`, `now` (default: the present). Raises StoreError where no run was begun there."""
+    store.reach()
     if store.local is not None and not (store.present and store.local.is_dir()):
         raise StoreError(f"there is no folder {store.url}; give the store of a run (the folder that holds {PLAN})")
     text = store.read(PLAN)

@@ -7,15 +7,18 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
 import obstore.store
 import zarr.storage
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
 from zarr.abc.store import Store as ZarrStore
 
+from pipeline import objects
 from pipeline.errors import StoreError
+from pipeline.objects import plainly as plainly
 
 PLAN, ITEMS, INPUTS, FUSED, LEDGER = "plan.json", "items.json", "inputs.zarr", "fused.zarr", "ledger"
 
@@ -25,9 +28,8 @@ STAGED = re.compile(r"#\d+$")
 """How obstore names what it has not yet moved into place."""
 
 
-def plainly(error: BaseException) -> str:
-    """What went wrong without the object store's inner state, which it appends for its own developers."""
-    return str(error).partition("Debug source")[0].strip()
+class Unsupported(StoreError):
+    """The store lacks something that is done without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,57 @@ class Store:
             raise StoreError(
                 f"cannot write {self.join(name)}: {plainly(error)}; nothing was changed there. "
                 "Choose a store you may write to (--store) or make room"
+            ) from error
+
+    def create(self, name: str, data: bytes) -> str | None:
+        """Write object `name` where there is none, and return its tag; None, and nothing written, where there is one.
+
+        Raises Unsupported where the store knows no conditional writes.
+        """
+        return self._conditional(name, data, "create")
+
+    def replace(self, name: str, data: bytes, tag: str) -> str | None:
+        """Write object `name` where it still has this `tag`, and return the new one; None where somebody else wrote."""
+        return self._conditional(name, data, {"e_tag": tag})
+
+    def tagged(self, name: str) -> tuple[bytes, str] | None:
+        """The bytes of object `name` and the tag of this very version, or None where there is none."""
+        try:
+            found = obstore.get(self._objects(), name)
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"cannot read {self.join(name)}: {plainly(error)}; check that the store can be reached"
+            ) from error
+
+    def reach(self) -> None:
+        """Ask an object store for anything, with little patience. Raises StoreError within seconds where it cannot be
+        reached: later, in the middle of a run, it is waited for much longer."""
+        if self.local is not None:
+            return
+        try:
+            obstore.head(self._client(self.url, objects.BRIEF), PLAN)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"the store {self.url} cannot be used: {plainly(error)}; nothing was computed. Check its name, and in "
+                "the environment the endpoint (AWS_ENDPOINT_URL; AWS_ALLOW_HTTP=true for http://) and credentials"
+            ) from error
+
+    def _conditional(self, name: str, data: bytes, mode: Any) -> str | None:
+        try:
+            return str(obstore.put(self._objects(), name, data, mode=mode)["e_tag"])
+        except (AlreadyExistsError, PreconditionError):
+            return None
+        except (NotSupportedError, NotImplementedError) as error:
+            raise Unsupported(f"{self.url} knows no conditional writes: {plainly(error)}") from error
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"cannot write {self.join(name)}: {plainly(error)}; nothing was changed there. "
+                "Choose a store you may write to (--store)"
             ) from error
 
     def delete(self, name: str) -> None:
@@ -188,7 +241,7 @@ class Store:
         """The Zarr store `name` in this folder."""
         if self.local is not None:
             return zarr.storage.LocalStore(self.local / name)
-        return zarr.storage.ObjectStore(obstore.store.from_url(self.join(name)))
+        return objects.Objects(self._client(self.join(name)))
 
     def _absent(self) -> bool:
         """True where reading must not create the folder it finds nothing in."""
@@ -198,8 +251,18 @@ class Store:
         try:
             if self.local is not None:
                 return obstore.store.LocalStore(prefix=self.local, mkdir=True)
-            return obstore.store.from_url(self.url)
         except (BaseError, OSError, ValueError) as error:
             raise StoreError(
                 f"cannot use the store {self.url}: {plainly(error)}. Choose a folder you may write to (--store)"
+            ) from error
+        return self._client(self.url)
+
+    @staticmethod
+    def _client(url: str, patience: float | None = None) -> obstore.store.ObjectStore:
+        try:
+            return objects.client(url, patience)
+        except (BaseError, OSError, ValueError) as error:
+            raise StoreError(
+                f"cannot use the store {url}: {plainly(error)}. Choose a folder, or s3://BUCKET/..., gs://BUCKET/..., "
+                "az://CONTAINER/... with its settings in the environment (AWS_..., GOOGLE_..., AZURE_...)"
             ) from error

@@ -112,6 +112,7 @@ def store_of(address: str | Path | Store) -> Store:
     if text.endswith(".zarr"):
         text = text.rpartition("/")[0] or ("/" if text.startswith("/") else ".")
     store = Store(text)
+    store.reach()
     if store.local is not None and not (store.present and store.local.is_dir()):
         raise CubeError(f"there is no store at {text}; give the folder that the run printed")
     return store

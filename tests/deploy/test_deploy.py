@@ -40,6 +40,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
     return [d for d in yaml.safe_load_all(path.read_text()) if d]
 
 
+DEPLOYMENTS = documents(DEPLOY / "prefect.yaml")[0]["deployments"]
 COMPOSE = documents(DEPLOY / "compose.yaml")[0]
 KUBERNETES = {f"{d['kind']}/{d['metadata']['name']}": d for p in MANIFESTS for d in documents(p) if "metadata" in d}
 
@@ -114,7 +115,8 @@ def test_prefect_asks_and_gives_the_auth_string(name: str) -> None:
     if "worker" in name:
         assert env["MARSTFN_SCHEDULER"].startswith("tls://")
         assert {f"{TLS}CA_FILE", f"{TLS}CLIENT__CERT", f"{TLS}CLIENT__KEY"} <= set(env)
-        assert int(env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) == server.HEARTBEAT
+        everywhere = {d["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] for d in DEPLOYMENTS}
+        assert {env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]} == everywhere
         assert command[command.index("--pool") + 1] == services.POOL
 
 
