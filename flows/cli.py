@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 
 from flows import session
 from flows.commands import comparisons, cubes, jobs, lessons, tools
-from pipeline.errors import AOIError, MarstfnError, PlanError, WeightsError
+from pipeline.errors import AOIError, MarstfnError, PlanError, UnusableError, WeightsError
 
 app = App(
     name="marstfn",
@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> int:
         return 1
     except MarstfnError as error:
         _show(error, str(error))
-        return 2 if isinstance(error, AOIError | PlanError | WeightsError) else 1
+        return 2 if isinstance(error, AOIError | PlanError | UnusableError | WeightsError) else 1
     except Exception as error:
         _show(error, f"unexpected {type(error).__name__}: {error} (with -v: where)")
         return 1

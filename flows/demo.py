@@ -21,7 +21,7 @@ from flows.console import Display
 from flows.processes import Process
 from flows.session import activation, out
 from marstfn.simulate import Simulation
-from pipeline import indices, places, planner
+from pipeline import indices, outputs, places, planner
 from pipeline import request as requests
 from pipeline.cube import open_cube
 from pipeline.demo import products, score
@@ -44,7 +44,7 @@ TITLES = {"fusion": "fused", "bicubic": "Landsat", "copy": "S2 copied", "ceiling
 
 def demo(folder: Path, display: Display) -> int:
     """Write and serve the scenes, run the flow, score and show what came of it; everything lies in `folder`."""
-    folder = folder.resolve()
+    folder = outputs.target(folder).resolve()
     simulation = Simulation(SEED, YEAR, GRID.epsg)
     store = Store(str(folder / f"demo-{YEAR}"))
     display.say("[bold]SIMULATED[/]: no satellite has seen these fields; scenes, clouds and truth are made up")

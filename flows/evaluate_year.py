@@ -16,6 +16,7 @@ from flows.fuse_year import heard, watched_step
 from flows.session import new_run
 from pipeline import examination
 from pipeline import request as requests
+from pipeline.choices import Landsat, Nbar, Snow
 from pipeline.errors import MarstfnError
 
 
@@ -37,6 +38,10 @@ def evaluate_year(
     out: Annotated[str | None, Field(min_length=1)] = None,
     start: date | None = None,
     end: date | None = None,
+    landsat: Landsat | None = None,
+    snow: Snow | None = None,
+    nbar: Nbar | None = None,
+    radiometry: requests.Radiometry | None = None,
     scheduler: Annotated[str | None, Field(pattern=r"^(tcp|tls|ws|wss|ucx)://.+")] = None,
     tile: Annotated[int | None, Field(ge=60, le=1920, multiple_of=6)] = None,
     threads: Annotated[int | None, Field(ge=0, le=1024)] = None,
@@ -68,6 +73,10 @@ def evaluate_year(
         out: Folder of the report. Default: evaluation, in the store of an area, else in the caller's folder.
         start: First day, inside the year. Default: 1 January.
         end: Last day, inside the year. Default: 31 December.
+        landsat: Of an area: which Landsat is read, 8 (the default), 9, or both.
+        snow: Of an area: whether snow is kept (the default) or masked.
+        nbar: Of an area: bring reflectance to a view from above. Default: auto.
+        radiometry: Of an area: where a catalogue is wrong, as for fuse-year.
         scheduler: Address of a Dask scheduler that reads the scenes. Default: a cluster on the worker's machine.
         tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
         threads: Threads of networks. Default: all cores.
@@ -105,8 +114,12 @@ def evaluate_year(
             "end": end,
             "scheduler": scheduler,
             "tile_px": tile,
+            "landsat": landsat,
+            "snow": snow,
+            "nbar": nbar,
+            "radiometry": radiometry,
         }
-        request = examination.request(exam, **reading) if exam.area else None
+        request = examination.request(exam, **reading)
         made = examine(exam, request, str(flow_run.id or new_run()), listener, step=watched_step)
     except MarstfnError as error:
         logger.error("%s: %s", type(error).__name__, error)

@@ -23,7 +23,7 @@ from typing import Literal
 from marstfn import flanders, situations
 from marstfn.comparison import Case
 from pipeline import arrays, folder, india, kranj, yearly
-from pipeline.errors import AssetError
+from pipeline.errors import AssetError, NoCasesError
 from pipeline.folder import Rules
 from pipeline.store import PLAN, Store
 from pipeline.yearly import Draw
@@ -63,7 +63,7 @@ def each(
     if kind == "arrays":
         return iter([arrays.case(path)])
     sets = ", ".join(f"{name}:DATA" for name in SETS)
-    raise AssetError(
+    raise NoCasesError(
         f"{source!r} names no cases; give {SIMULATED}, {sets}, a folder of GeoTIFFs by date, a store whose inputs are "
         "read, or a file .npz"
     )

@@ -26,8 +26,6 @@ from pipeline.retries import Repeats, told
 PAGE = 100
 """Items asked for in one page: larger pages time out on public servers."""
 
-MOST = 20_000
-"""Items in one month beyond which a catalogue is taken to page without end; the largest area has some hundreds."""
 LIMIT = 10_000
 """Items of one search beyond which it is refused: a year over a large area has some thousands."""
 
@@ -104,6 +102,12 @@ def search(
     if "landsat8_pan" not in source.roles and "landsat8" in source.roles:
         names = "+".join(endpoint.profile.name for endpoint in source.endpoints)
         notes.append(f"{names} serves no panchromatic band: Landsat is fused without it (add +usgs to the catalogue)")
+    pan = source.product("landsat8_pan")
+    if pan is not None and pan.family == "dea-ard" and found.get("landsat8_pan"):
+        notes.append(
+            f"the panchromatic band of {pan.collection} is surface reflectance, and networks with pan were trained on "
+            "that at the top of the atmosphere: what they make of it is untested. --weights marstfn-nopan does without"
+        )
     return Found(source, found, tuple(notes))
 
 
@@ -124,13 +128,13 @@ def _of_api(
     collections = list(dict.fromkeys(p.collection for p in endpoint.products if p.role in roles))
     found: dict[Role, dict[str, Item]] = {role: {} for role in roles}
     longitude = (bbox[0] + bbox[2]) / 2
-    count = 0
+    count = served = 0
     for begin, end in _months(first, last):
         before = count
         try:
             for item in _pages(client, endpoint, collections, bbox, solar_interval(begin, end, longitude)):
-                count += _sorted_in(item, endpoint, found)
-                if count > LIMIT:
+                count, served = count + _sorted_in(item, endpoint, found), served + 1
+                if served > LIMIT:
                     matched = _matched(client, collections, bbox, solar_interval(first, last, longitude))
                     many = f"{matched:,}" if matched else f"more than {LIMIT:,} (counted until {end:%Y-%m})"
                     raise _too_many(endpoint, many, first, last)
@@ -292,7 +296,8 @@ def _pages(
 ) -> Iterator[Item]:
     """Items of all pages; ends at an empty page, whatever its next link says.
 
-    Raises CatalogError at a page that repeats what was seen, and beyond MOST items: such a catalogue pages for ever.
+    Raises CatalogError at a page that repeats what was seen: such a catalogue pages for ever. One that makes up new
+    items for ever ends at LIMIT, where they are counted.
     """
     seen: set[tuple[str, str]] = set()
     try:
@@ -307,8 +312,6 @@ def _pages(
                 first = str(page["features"][0]["id"])
                 raise _endless(endpoint, interval, f"after {len(seen)} items it served a page again (item {first})")
             seen.update((str(i.get("collection")), str(i["id"])) for i in fresh)
-            if len(seen) > MOST:
-                raise _endless(endpoint, interval, f"it served more than {MOST:,} items and still names a next page")
             yield from fresh
     except _NO_API as error:
         raise _unusable(endpoint, error) from error

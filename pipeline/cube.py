@@ -38,7 +38,7 @@ from pipeline.encoding import fused_attrs as fused_attrs
 from pipeline.encoding import pack as pack
 from pipeline.encoding import source as source
 from pipeline.encoding import unpack as unpack
-from pipeline.errors import CubeError, MarstfnError, StoreError
+from pipeline.errors import CubeError, MarstfnError, NoCubeError, StoreError
 from pipeline.grid import Window
 from pipeline.layers import consolidate, coordinates, layer, scene_coordinates
 from pipeline.plan import FORMAT, Plan, Scene
@@ -209,7 +209,7 @@ def open_cube(path: str) -> xr.Dataset:
     try:
         ds: xr.Dataset = xr.open_zarr(store.zarr(name))
     except (FileNotFoundError, ValueError, StoreError) as error:
-        raise CubeError(f"no cube at {store.join(name)}: {error}; give the path that the run printed") from error
+        raise NoCubeError(f"no cube at {store.join(name)}: {error}; give the path that the run printed") from error
     version = ds.attrs.get("format_version")
     if version != FORMAT:
         raise CubeError(

@@ -5,6 +5,10 @@ class MarstfnError(Exception):
     """Base of every error a user is expected to read."""
 
 
+class UnusableError(MarstfnError):
+    """What was named is not there or is nothing of the kind: nothing was begun."""
+
+
 class AOIError(MarstfnError):
     """The area of interest cannot be used."""
 
@@ -43,3 +47,15 @@ class TrainingError(MarstfnError):
 
 class CubeError(MarstfnError):
     """A cube is incomplete, of another format version, or does not match its ledger."""
+
+
+class NoCubeError(CubeError, UnusableError):
+    """There is no cube, or no run, where one was said to be."""
+
+
+class NoCasesError(AssetError, UnusableError):
+    """What was named to evaluate is none of the things that can be."""
+
+
+class NoScenesError(StoreError, UnusableError):
+    """A folder that was to be served holds no catalogue."""

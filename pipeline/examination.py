@@ -130,6 +130,17 @@ def make(**given: object) -> Examination:
     twice, WeightsError for a method that is none or a file that holds no weights.
     """
     values = {name: value for name, value in given.items() if value is not None}
+    named = [str(s).strip() for s in values.get("sources", ())]  # type: ignore[attr-defined]
+    if not named or not all(named):
+        raise PlanError(
+            f"nothing to evaluate was named; give {cases.SIMULATED}, an area of interest, a folder of GeoTIFFs by "
+            f"date, a file .npz, a store whose inputs are read, or {', '.join(f'{name}:DATA' for name in cases.SETS)}"
+        )
+    if "methods" in values and not all(str(m).strip() for m in values["methods"]):  # type: ignore[attr-defined]
+        raise PlanError(
+            "a method without a name was asked for; give names with commas between them, such as network,additive, "
+            f"or leave it out for all: {', '.join(contestants.DEFAULT)}"
+        )
     base = Path(str(values.get("base", Path.cwd())))
     if "sources" in values:
         values["sources"] = tuple(_absolute(str(s), base) for s in values["sources"])  # type: ignore[attr-defined]
@@ -178,8 +189,24 @@ def _protocols(source: str, base: Path) -> tuple[str, ...]:
     return ("paper", "other-day", "reduced") if kind in ("folder", None) else ()
 
 
-def request(exam: Examination, **given: Any) -> Request:
-    """What must be read for an area: the inputs of a run, which no network fuses."""
+READING = ("year", "catalog", "store", "start", "end", "scheduler", "tile_px", "landsat", "snow", "nbar", "radiometry")
+"""Parameters of an area alone: they say what is read for it."""
+
+
+def request(exam: Examination, **given: Any) -> Request | None:
+    """What must be read for an area: the inputs of a run, which no network fuses; None for other sources.
+
+    Raises PlanError where other sources are given what only an area has.
+    """
+    if exam.area is None:
+        strange = [name.removesuffix("_px") for name in READING if given.get(name) is not None]
+        if strange:
+            says = "says" if len(strange) == 1 else "say"
+            raise PlanError(
+                f"{', '.join(strange)} {says} what is read for an area of interest, and "
+                f"{', '.join(_short(s) for s in exam.sources)} is none; nothing was started. Leave it out"
+            )
+        return None
     return requests.make(aoi=exam.area, method="additive", base=exam.base, **given)
 
 
@@ -291,6 +318,10 @@ def command(exam: Examination, request: Request | None = None) -> str:
     if request is not None:
         parts += ["--year", str(request.year), "--catalog", request.catalog]
         parts += [w for name in ("start", "end") if (day := getattr(request, name)) for w in (f"--{name}", str(day))]
+        for name in ("landsat", "snow", "nbar"):
+            if getattr(request, name) != Request.model_fields[name].default:
+                parts += [f"--{name}", getattr(request, name)]
+        parts += [word for text in request.radiometry for word in ("--radiometry", text)]
     plain = Examination(sources=exam.sources, base=exam.base)
     if exam.methods != plain.methods:
         parts += ["--methods", ",".join(exam.methods)]

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
+from pipeline import outputs
 from pipeline.cube import HIDDEN, LAYERS, NOTHING, open_cube
 from pipeline.errors import CubeError, StoreError
 
@@ -57,20 +58,20 @@ def export(
         raise StoreError(
             f"files are written to a folder on disk, not to {folder}; nothing was written. Choose a folder"
         )
+    target = outputs.target(folder)
     ds = cube if isinstance(cube, xr.Dataset) else open_cube(str(cube))
     if "source" in ds:
         ds = ds.assign_coords(source=ds["source"].compute())  # asked for at every date
     chosen = _bands(ds, BANDS if bands is None else bands)
     entries = _entries(ds, dates, source)
     suffix = "" if tuple(chosen) == BANDS else "_" + "-".join(chosen)
-    target = Path(folder)
     files = [target / f"{_name(ds, k)}{suffix}.tif" for k in entries]
     existing = [path.name for path in files if path.exists()]
     if existing and not overwrite:
         shown = ", ".join(existing[:5]) + (f" and {len(existing) - 5} more" if len(existing) > 5 else "")
         raise StoreError(f"{target} holds {shown} already; nothing was written. Choose another folder, or --overwrite")
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder {target}: {error}; nothing was written. Choose another") from error
     paths = dict(zip(entries, files, strict=True))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from odc.geo.geom import point as geo_point
 from odc.geo.xr import ODCExtension  # noqa: F401 - registers the accessor .odc
 
+from pipeline import outputs
 from pipeline.cube import open_cube
 from pipeline.encoding import SIMULATED
 from pipeline.errors import CubeError, StoreError
@@ -126,7 +127,7 @@ def write_ndvi(
     """
     if "://" in str(out):
         raise StoreError(f"NDVI is written to a folder on disk, not to {out}; nothing was written. Choose a folder")
-    target = Path(out)
+    target = outputs.target(out)
     if target.exists() and not overwrite:
         raise StoreError(f"{target} exists already; nothing was written. Choose another --out, or say --overwrite")
     if target.exists() and not _is_ndvi(target):

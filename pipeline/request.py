@@ -131,9 +131,12 @@ class Request(BaseModel):
         except CatalogError as error:
             raise ValueError(str(error)) from error
 
-    @field_validator("radiometry")
+    @field_validator("radiometry", mode="before")
     @classmethod
-    def _consistent(cls, value: list[str]) -> list[str]:
+    def _consistent(cls, value: Any) -> Any:
+        # before the pattern, which is for forms: its message is for nobody to read
+        if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+            return value
         return [override.text for override in overrides.parse_all(value)]
 
     @field_validator("weights")

@@ -16,7 +16,7 @@ from marstfn.bands import FINE
 from pipeline import checks, cube, harmonise, ledger, templates, yields
 from pipeline.checks import Finding
 from pipeline.cube import LAYERS, Group
-from pipeline.errors import CubeError
+from pipeline.errors import CubeError, NoCubeError
 from pipeline.events import Listener, StageDone, StageStarted, TileDone, TileFailed, silent
 from pipeline.grid import Tile
 from pipeline.ingest import ingest_fingerprint
@@ -114,7 +114,7 @@ def store_of(address: str | Path | Store) -> Store:
     store = Store(text)
     store.reach()
     if store.local is not None and not (store.present and store.local.is_dir()):
-        raise CubeError(f"there is no store at {text}; give the folder that the run printed")
+        raise NoCubeError(f"there is no store at {text}; give the folder that the run printed")
     return store
 
 

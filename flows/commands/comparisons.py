@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 
 from flows.commands.jobs import INPUT, MACHINE
 from flows.session import Talk, new_run, out, talking
+from pipeline.choices import Landsat, Nbar, Snow
 
 if TYPE_CHECKING:
     from pipeline.examination import Examined
@@ -74,6 +75,19 @@ class Comparisons:
     ] = None
     start: Annotated[date | None, Parameter(group=INPUT, help="First day, YYYY-MM-DD, inside the year.")] = None
     end: Annotated[date | None, Parameter(group=INPUT, help="Last day, YYYY-MM-DD, inside the year.")] = None
+    landsat: Annotated[
+        Landsat | None, Parameter(group=INPUT, help="Of an area: which Landsat is read, 8 (default), 9, or both.")
+    ] = None
+    snow: Annotated[
+        Snow | None, Parameter(group=INPUT, help="Of an area: whether snow is kept (default) or masked.")
+    ] = None
+    nbar: Annotated[
+        Nbar | None, Parameter(group=INPUT, help="Of an area: bring reflectance to a view from above; default auto.")
+    ] = None
+    radiometry: Annotated[
+        list[str] | None,
+        Parameter(group=INPUT, negative=(), help="Of an area: as for `marstfn run`; may be given several times."),
+    ] = None
     scheduler: Annotated[
         str | None, Parameter(group=MACHINE, help="Dask scheduler that reads an area's scenes, tcp://HOST:PORT.")
     ] = None
@@ -122,11 +136,11 @@ def evaluate(
 
         chosen = comparisons or Comparisons()
         given = {name: getattr(chosen, name) for name in chosen.__dataclass_fields__}
-        reading = {name: given.pop(name) for name in ("year", "catalog", "store", "start", "end", "scheduler")}
-        reading["tile_px"] = given.pop("tile")
+        given["tile_px"] = given.pop("tile")
+        reading = {name: given.pop(name) for name in examination.READING}
         given["methods"] = None if chosen.methods is None else tuple(m.strip() for m in chosen.methods.split(","))
         exam = examination.make(sources=sources, base=Path.cwd(), out=None if out_ is None else str(out_), **given)
-        request = examination.request(exam, **reading) if exam.area else None
+        request = examination.request(exam, **reading)
         for line in examined(examine(exam, request, new_run(), display, log_file=log)):
             out(line)
 

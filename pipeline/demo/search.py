@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import shapely
 
-from pipeline.errors import StoreError
+from pipeline.errors import NoScenesError
 
 Json = dict[str, Any]
 Area: TypeAlias = Any
@@ -107,7 +107,7 @@ class Catalogue:
         try:
             about: Json = json.loads((folder / "catalog.json").read_text())
         except (OSError, ValueError) as error:
-            raise StoreError(
+            raise NoScenesError(
                 f"{folder} holds no catalogue: {error}; nothing is served. Give the folder that scenes were written to "
                 "(such as demo/scenes); if writing was cut short, write them again"
             ) from error

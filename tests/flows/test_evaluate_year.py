@@ -13,7 +13,7 @@ from flows import artifacts, cli, services
 from flows.commands.comparisons import Comparisons
 from flows.evaluate_year import evaluate_year
 from pipeline.events import Note, StageDone, StageMoved, StageStarted
-from pipeline.examination import Examination
+from pipeline.examination import READING, Examination
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,8 @@ def test_flow_command_and_examination_offer_the_same():
     offered = set(inspect.signature(evaluate_year.fn).parameters)
     assert {"aoi" if name == "sources" else name for name in Examination.model_fields} <= offered
     reading = {"year", "catalog", "store", "store_root", "start", "end", "scheduler", "tile"}
+    reading |= {"landsat", "snow", "nbar", "radiometry"}
+    assert reading - {"store_root"} == {name.removesuffix("_px") for name in READING}
     assert offered == {"aoi"} | reading | (set(Examination.model_fields) - {"sources"})
     # the folder of the report is a word of the command itself; the command stands where its caller does
     assert offered - {"aoi", "out", "store_root", "base"} == set(Comparisons.__dataclass_fields__)

@@ -232,17 +232,20 @@ def test_pages_that_repeat_themselves_are_an_error(serve: Any) -> None:
     assert len(api.searches) == 2
 
 
-def test_paging_without_end_stops_at_a_limit(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "MOST", 20)
+@pytest.mark.parametrize("collection", ["sentinel-2-l2a", "never-asked-for"])
+def test_paging_without_end_stops_at_the_limit(collection: str, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "LIMIT", 20)
 
     def answer(api: API, body: dict[str, Any]) -> Answer:
         number = len(api.searches)
-        return page(*(item(f"S{number}-{k}") for k in range(8)), links=[api.next_link(body, str(number))])
+        items = (item(f"S{number}-{k}", collection=collection) for k in range(8))
+        return page(*items, links=[api.next_link(body, str(number))])
 
     api = serve(answer)
-    with pytest.raises(CatalogError, match=r"pages without end.*more than 20 items.*Choose another catalogue"):
+    said = r"more than 20 \(counted until 2024-05\) items of .*smaller area or fewer days"
+    with pytest.raises(CatalogError, match=said):
         search(api)
-    assert len(api.searches) == 3
+    assert len(api.searches) == 4, "three pages, and one question how many there are in all"
 
 
 def test_an_item_that_comes_twice_is_kept_once(serve: Any) -> None:
@@ -384,6 +387,9 @@ def test_an_item_of_dea_serves_two_roles(serve: Any) -> None:
     assert {role: [i["id"] for i in items] for role, items in found.items.items()} == {
         "landsat8": ["X"], "landsat8_pan": ["X"], "sentinel2": ["S"],
     }  # fmt: skip
+    (said,) = found.notes
+    assert "panchromatic band of ga_ls8c_ard_3 is surface reflectance" in said
+    assert "--weights marstfn-nopan" in said
 
 
 @pytest.mark.parametrize("counts", [True, False])

@@ -98,7 +98,9 @@ def test_paths_are_those_of_the_callers_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"sources": ()}, "sources"),
+        ({"sources": ()}, "nothing to evaluate was named"),
+        ({"sources": ("simulated", " ")}, "nothing to evaluate was named"),
+        ({"methods": ("additive", "")}, "a method without a name"),
         ({"methods": ()}, "methods"),
         ({"side": 50}, "side = 50: input should be a multiple of 18"),
         ({"side": 18}, "side = 18"),

@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from marstfn.bands import BANDS
 from pipeline import export as exporting
-from pipeline.errors import CubeError, StoreError
+from pipeline.errors import CubeError, PlanError, StoreError
 from pipeline.export import export
 from pipeline.plan import Plan
 from tests.pipeline import small_store
@@ -168,4 +168,6 @@ def test_an_address_is_no_folder(run: tuple[Path, Plan]) -> None:
 def test_a_folder_that_cannot_be_made(run: tuple[Path, Plan], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot make the folder"):
+        export(run[0], tmp_path / "file", dates=["2023-05-28"])
+    with pytest.raises(PlanError, match="file is no folder; nothing was read or written"):
         export(run[0], tmp_path / "file" / "out", dates=["2023-05-28"])

@@ -80,7 +80,7 @@ def test_a_request_is_frozen_and_json_both_ways() -> None:
         ({"aoi": "a", "snow": "melt"}, ["snow = 'melt'", "'keep'"]),
         ({"aoi": "a", "cloud_mask": "mine"}, ["cloud_mask = 'mine'", "'omnicloudmask'"]),
         ({"aoi": "a", "nbar": "maybe"}, ["nbar = 'maybe'", "'auto'"]),
-        ({"aoi": "a", "radiometry": ["boa-offset=-0.2"]}, ["radiometry.0", "boa-offset=-0.2"]),
+        ({"aoi": "a", "radiometry": ["boa-offset=-0.2"]}, ["radiometry", "'boa-offset=-0.2' is neither"]),
         ({"aoi": "a", "radiometry": ["X=1,0"]}, ["scale 1 lies outside"]),
         ({"aoi": "a", "radiometry": ["X=1e-4,0", "X=1e-4,-0.1"]}, ["contradict each other"]),
         ({"aoi": "a", "wieghts": "x"}, ["wieghts", "not permitted"]),
