@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE, RATIO
 from marstfn.baselines import degrade
+from marstfn.batches import DeviceMemoryError
 from marstfn.inference import VARIANT
 from marstfn.methods import NETWORK, Method
 from marstfn.mosaic import Patches, blended, cut
 from marstfn.patches import blend
 from marstfn.predict import Predict
 from pipeline import cube, ledger, uncertainty
-from pipeline.batches import Batches, Call
+from pipeline.calls import Call, Calls
 from pipeline.cluster import require_gpu
 from pipeline.cube import CLEAR, FILL, HIDDEN, LAYERS, MASKED, NOTHING, OBSERVED, UPSAMPLED, pack
 from pipeline.encoding import FLAG
-from pipeline.errors import WeightsError
+from pipeline.errors import ClusterError, WeightsError
 from pipeline.frame import enlarged, frame_of, mirrored
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
@@ -80,6 +81,7 @@ def _shared(
         "batches": "across dates",
         "threads": options.threads,
         "device": options.device,
+        "precision": options.precision,
         "time_shard": options.time_shard,
         "pairs": [p.as_dict() for p in pairs],
         "harmonisation": harmonisation.fingerprint,
@@ -112,7 +114,8 @@ def fuse_tile(
     `chosen`: the method of each Landsat date, by default that of the plan, for auto the network.
     `predicts`: by whether it takes pan, in place of the plan's weights or baseline, with the nearest reference.
     Raises WeightsError where the weights are not those of the plan or give anything but numbers, ClusterError on a
-    Dask worker without the resource GPU, StoreError where there is no room or right to write; nothing is entered then.
+    Dask worker without the resource GPU or a device without memory for one patch, StoreError where there is no room or
+    right to write; nothing is entered then.
     """
     require_gpu()
     began = time.perf_counter()
@@ -120,15 +123,33 @@ def fuse_tile(
     names = _chosen(plan, chosen)
     by_name = {name: offered or methods(plan, name) for name in set(names)}
     work = _Work(plan, store, tile, harmonisation, pairs, [by_name[name] for name in names])
+    before = _passes(by_name.values())
     checksums, counts = work.run()
     seconds = time.perf_counter() - began
     timings = {k: round(v, 3) for k, v in work.spent.items()}
+    stats = {"quality": counts, "patches": work.patches} | _smaller(before, _passes(by_name.values()), plan)
     record = ledger.Record(
         "fuse", tile.name, fuse_fingerprint(plan, tile, harmonisation, pairs, chosen), checksums,
-        {"quality": counts, "patches": work.patches}, round(seconds, 3), timings,
+        stats, round(seconds, 3), timings,
     )  # fmt: skip
     ledger.write(store, record)
     return TileResult("fuse", tile.name, seconds, timings)
+
+
+def _passes(offered: Iterable[Mapping[bool, Method]]) -> Counter[int]:
+    """Forward passes of the networks so far, by their number of patches."""
+    networks = {id(m.predict): m.predict for found in offered for m in found.values()}
+    total: Counter[int] = Counter()
+    for predict in networks.values():
+        total.update(getattr(predict, "passes", {}))
+    return total
+
+
+def _smaller(before: Counter[int], after: Counter[int], plan: Plan) -> dict[str, Any]:
+    """What the record says where the device's memory did not hold the plan's batches: passes by their size, for a
+    smaller batch may round otherwise in the last bit."""
+    made = {str(size): count for size, count in sorted((after - before).items())}
+    return {"passes": made} if any(int(size) < plan.options.batch for size in made) else {}
 
 
 def _chosen(plan: Plan, chosen: Sequence[str] | None) -> Sequence[str]:
@@ -210,7 +231,7 @@ class _Work:
     def _made(self) -> list[Sheet]:
         """All blocks of dates, handed to the hands date by date."""
         sheets: list[Sheet] = []
-        batches: Batches[tuple[_Date, Sheet, int]] = Batches(self.plan.options.batch)
+        batches: Calls[tuple[_Date, Sheet, int]] = Calls(self.plan.options.batch)
         dates = self._dates()
         for number, block in enumerate(cube.blocks(len(self.plan.scenes), self.plan.options.time_shard)):
             # two blocks in memory: one in the network, one on its way to the store
@@ -249,7 +270,11 @@ class _Work:
             parts = [share.date[0].given(share.first, share.last) for share in call]
             given = [a[0] if len(a) == 1 or a[0] is None else np.concatenate(a) for a in zip(*parts, strict=True)]
             method = call[0].date[0].method
-            made = self._timed("predict", lambda m=method, g=given: m.predict(*g))  # type: ignore[misc]
+            try:
+                made = self._timed("predict", lambda m=method, g=given: m.predict(*g))  # type: ignore[misc]
+            except DeviceMemoryError as error:
+                label = call[0].date[0].scene.label
+                raise ClusterError(f"tile {self.tile.name}, {label}: {error}; the tile is not written") from error
             low = 0
             for share in call:
                 date, sheet, k = share.date

@@ -42,7 +42,7 @@ def methods(plan: Plan, name: str) -> Mapping[bool, Method]:
 
 def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
     options = plan.options
-    key = (ref.sha256, options.device, options.batch, options.threads)
+    key = (ref.sha256, options.device, options.precision, options.batch, options.threads)
     with _loading:
         if key not in _loaded:
             try:
@@ -54,5 +54,14 @@ def _predictor(ref: WeightsRef, plan: Plan) -> Predictor:
                     f"weights {ref.source} are no longer those of the plan (sha256 {weights.sha256[:12]}..., plan "
                     f"{ref.sha256[:12]}...); nothing was fused. Put them back, or run into another --store"
                 )
-            _loaded[key] = Predictor(weights, device=options.device, batch=options.batch, threads=options.threads)
+            try:
+                _loaded[key] = Predictor(
+                    weights,
+                    device=options.device,
+                    batch=options.batch,
+                    threads=options.threads,
+                    precision=options.precision,
+                )
+            except ValueError as error:
+                raise WeightsError(f"weights {ref.source}: {error}; use --precision float32") from error
         return _loaded[key]

@@ -121,6 +121,8 @@ class Options(Frozen):
     threads: int = 0
     """Torch threads of the fusing worker; 0 = all cores of the machine, frozen into the plan when it is made."""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    """In which the network computes."""
     mask_dilation: int = 30
     """Metres by which cloud and shadow masks are grown."""
     landsat: Landsat = "8"

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ TILE_SIDES = (480, 240, 120, 60)
 
 MAX_WORKER_MB = 3000.0
 """Bound of a fusing worker's memory beyond which a tile side is refused."""
+
+BATCHED, FLOAT32 = 8, "float32"
+"""Patches in one forward pass on a device, and in which precision where nothing was tried."""
 
 TRAINED = ("auto", "network")
 """Methods that need weights."""
@@ -104,7 +108,11 @@ def contradictions(plan: Plan, request: Request, area: AOI) -> list[str]:
         **_inputs(plan, request, area),
         "weights": (tuple(w.sha256 for w in trained.used(offered, plan.scenes)), tuple(w.sha256 for w in plan.weights)),
     }
-    decided = {"threads": request.threads == 0, "device": request.device == "auto"}
+    decided = {
+        "threads": request.threads == 0,
+        "device": request.device == "auto",
+        "precision": request.precision == "auto",
+    }
     for name in Options.model_fields:
         if not decided.get(name, False):
             asked[name] = (getattr(options, name), getattr(plan.options, name))
@@ -244,9 +252,10 @@ def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
     return Options(
         method=request.method,
         stride=stride,
-        batch=request.batch or (2 if device == "cpu" else 8),
+        batch=request.batch or (2 if device == "cpu" else BATCHED),
         threads=request.threads or _cores(),
         device=device,
+        precision=_precision(request, offered, device),
         min_reference_days=request.min_reference_days,
         max_reference_days=request.max_reference_days,
         bandpass=request.bandpass,
@@ -272,6 +281,29 @@ def _device(request: Request) -> Any:
     if torch.cuda.is_available():
         return "cuda"
     return "cpu"  # mps only when asked for: it was not measured
+
+
+def _precision(request: Request, offered: tuple[WeightsRef, ...], device: str) -> Any:
+    """As asked for; else what all weights do best in on this machine's device. On a processor half precision was never
+    worth it, and a scheduler's devices are not at hand: both float32."""
+    if request.precision != "auto":
+        return request.precision
+    if device != "cuda" or request.scheduler is not None:
+        return FLOAT32
+    import torch
+
+    if not torch.cuda.is_available():
+        return FLOAT32
+    found = {_tried(ref.source, ref.sha256, request.batch or BATCHED) for ref in offered}
+    return found.pop() if len(found) == 1 else FLOAT32
+
+
+@cache
+def _tried(source: str, sha256: str, batch: int) -> str:
+    from marstfn.precision import calibrate
+    from marstfn.weights import load
+
+    return calibrate(load(source), "cuda", batch=batch)
 
 
 def _brief(value: Any) -> str:

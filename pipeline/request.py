@@ -79,6 +79,7 @@ Radiometry = Annotated[
     ),
 ]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 class Request(BaseModel):
@@ -117,6 +118,8 @@ class Request(BaseModel):
     """None: 8 on a device, 2 on a processor, which gains nothing from more and computes the padding, too."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     device: Device = "auto"
+    precision: Precision = "auto"
+    """auto: on CUDA the fastest that a trial on this machine shows to be exact enough, else float32."""
     bandpass: bool = True
     scene_check: bool = True
     registration: bool = True

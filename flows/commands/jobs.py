@@ -123,7 +123,7 @@ class Choices:
     ] = True
     scheduler: Annotated[
         str | None,
-        Parameter(group=MACHINE, help="Dask scheduler, tcp://HOST:PORT; default: a cluster on this machine."),
+        Parameter(group=MACHINE, help="Dask scheduler, tls://HOST:PORT; default: a cluster on this machine."),
     ] = None
     tile: Annotated[
         int | None, Parameter(group=MACHINE, help="Tile side in 10 m pixels; default by the area's size.")
@@ -137,6 +137,12 @@ class Choices:
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"] | None,
         Parameter(group=MACHINE, help="Where the network runs; default auto."),
+    ] = None
+    precision: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"] | None,
+        Parameter(
+            group=MACHINE, help="In which the network computes; default auto: float32, on CUDA by a short trial."
+        ),
     ] = None
 
 
@@ -161,7 +167,7 @@ def run(
     ```
     marstfn run my-field.geojson
     marstfn run hailar --year 2024 --store /data/hailar-2024
-    marstfn run my-field.geojson --catalog earth-search --scheduler tcp://10.0.0.5:8786
+    marstfn run my-field.geojson --catalog earth-search --scheduler tls://10.0.0.5:8786
     marstfn run my-field.geojson --year 2026 --update
     ```
 

@@ -22,7 +22,7 @@ Call = tuple[Share[Date], ...]
 """What goes through a method at once, in this order: patches of one date, or one batch of several."""
 
 
-class Batches(Generic[Date]):
+class Calls(Generic[Date]):
     """Dates in, calls out. Which patches share a batch follows from the order of dates and their counts alone.
 
     Patches of one `kind` (the method, and what it is given) make whole batches of `batch`; less than one waits.

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import Batches, Share
+from pipeline.calls import Calls, Share
 
 
 def run(dates: list[tuple[str, int]], batch: int, blocks: list[int]) -> list[tuple[Share[int], ...]]:
-    batches: Batches[int] = Batches(batch)
+    batches: Calls[int] = Calls(batch)
     out = []
     for number, ((kind, count), block) in enumerate(zip(dates, blocks, strict=True)):
         out += batches.rest(before=block - 1)
@@ -42,7 +42,7 @@ def test_of_one_kind_only_the_last_batch_is_short(counts, batch):
 
 
 def test_no_patch_waits_for_more_than_the_next_block():
-    batches: Batches[int] = Batches(8)
+    batches: Calls[int] = Calls(8)
     assert batches.add(0, "a", 3, block=0) == []
     assert batches.rest(before=0) == []
     assert batches.rest(before=1) == [(Share(0, 0, 3),)]
@@ -51,4 +51,4 @@ def test_no_patch_waits_for_more_than_the_next_block():
 
 def test_a_batch_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        Batches(0)
+        Calls(0)
