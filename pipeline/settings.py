@@ -42,9 +42,9 @@ class Settings(BaseSettings):
     aoi_max_bytes: Annotated[int, Field(gt=0)] = aoi.MAX_BYTES
     timeout: Annotated[float, Field(gt=0)] = 60.0
     """Seconds to wait for an answer of a catalogue."""
-    io_threads: Annotated[int, Field(ge=1, le=128)] = 16
+    io_threads: Annotated[int, Field(ge=1, le=128)] = 24
     """Threads that read assets on the I/O worker of a local cluster."""
-    unit_mb: Annotated[int, Field(ge=0)] = 2000
+    unit_mb: Annotated[int, Field(ge=0)] = 2100
     """Megabytes that the pixels of one reading unit may take; two are read at once. 0: each tile by itself."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Fusing workers of a local cluster without a GPU; with GPUs there is one a device."""

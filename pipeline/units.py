@@ -112,7 +112,7 @@ def bands_at_once(group: Group, dates: int, window: Window) -> int:
     return max(1, min(len(group.bands), TOGETHER // max(1, 2 * dates * ny * nx)))
 
 
-def unit_bytes(plan: Plan, side: int, threads: int = 16) -> int:
+def unit_bytes(plan: Plan, side: int, threads: int = 24) -> int:
     """Bytes that reading a unit of `side` x `side` tiles of the plan holds at most, the process itself not counted.
 
     The load that is being written and those under way, the clear mask and what it is made of, and what `threads`
@@ -138,7 +138,7 @@ def unit_bytes(plan: Plan, side: int, threads: int = 16) -> int:
     return most
 
 
-def side(plan: Plan, room: float, *, cells: int = 1, threads: int = 16) -> int:
+def side(plan: Plan, room: float, *, cells: int = 1, threads: int = 24) -> int:
     """Tiles along the side of a reading unit: as many as `room` bytes and REACH allow, fewer where the area would give
     less than `cells` units; at least 1."""
     rows, columns = plan.grid.tile_shape
