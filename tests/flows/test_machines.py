@@ -117,8 +117,8 @@ def calm_run(served: Served, store: Path) -> dict[str, np.ndarray]:
     made = job.prepare(asked(served, catalog=served.catalog, store=str(store)))
     with (
         LocalCluster(
-            1, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0", resources={"IO": 1, "GPU": 1},
+            1, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1",
+            dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0", resources={"IO": 1, "GPU": 1},
         ) as local,
         Client(local, set_as_default=False) as client,
     ):  # fmt: skip
