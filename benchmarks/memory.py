@@ -73,7 +73,13 @@ def measured(
     ready, so that each that is fused has its neighbours."""
     number = count if stage == "fuse" else min(ready, tiles[0] * tiles[1])
     arguments = json.dumps([folder, stage, tiles, side, days, shard, number])
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "GDAL_CACHEMAX": "64", "MARSTFN_IO_THREADS": "8"}
+    environment = {
+        **os.environ,
+        "MALLOC_ARENA_MAX": "2",
+        "GDAL_CACHEMAX": "64",
+        "MARSTFN_IO_THREADS": "8",
+        "MARSTFN_UNIT_MB": "0",
+    }
     done = subprocess.run(
         [sys.executable, "-c", "from benchmarks import memory; memory.child()", arguments],
         env=environment, capture_output=True, text=True, check=False,

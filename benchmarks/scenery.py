@@ -14,7 +14,6 @@ from affine import Affine
 
 from marstfn.bands import BANDS
 from pipeline import cube, ledger
-from pipeline.fuse import fuse_tile
 from pipeline.grid import Grid, Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_tile
@@ -46,6 +45,8 @@ class Scenery:
 
     def fuse(self, tile: Tile) -> TileResult:
         """Fuse one tile; those around it must have been read."""
+        from pipeline.fuse import fuse_tile  # torch: a process that reads is smaller without
+
         return fuse_tile(self.plan, self.store, tile, PLAIN, self.pairs())
 
     def pairs(self) -> tuple[Pair, ...]:

@@ -282,9 +282,9 @@ def _side(plan: Plan, client: Client, resource: str) -> int:
     defaults = settings.load()
     if not defaults.unit_mb:
         return 1
-    info = client.scheduler_info(n_workers=-1)["workers"].values()
-    found = [(w["memory_limit"] or math.inf, w["resources"][resource]) for w in info if w["resources"].get(resource)]
-    shares = [(MEMORY * limit - units.PROCESS) / tasks for limit, tasks in found]
+    workers = [w for w in cluster.described(client) if w["resources"].get(resource)]
+    found = [(w["memory_limit"] or math.inf, w["resources"][resource]) for w in workers]
+    shares = [(MEMORY * limit - memory.idle(defaults.io_threads)) / tasks for limit, tasks in found]
     room = min([defaults.unit_mb * 1e6, *shares])
     return units.side(plan, room, cells=len(found), threads=defaults.io_threads)
 

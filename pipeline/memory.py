@@ -7,11 +7,11 @@ one time block, or the time that a worker has been at work (`python -m benchmark
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marstfn.bands import BANDS, FINE
-from pipeline import cube
+from pipeline import cube, units
 from pipeline.cluster import GPU, IO
 from pipeline.days import KEPT, RUN
 from pipeline.errors import ClusterError
@@ -19,7 +19,7 @@ from pipeline.grid import Grid
 from pipeline.plan import Plan
 
 MB = 1_000_000
-READER, FUSER = 290 * MB, 480 * MB
+READER, FUSER = 290 * MB, 560 * MB
 """Processes with everything imported that the stage needs; the fusing one with weights and Numba's code, too."""
 GDAL = 64 * MB
 """GDAL's cache of blocks, as the embedded cluster sets it (GDAL_CACHEMAX)."""
@@ -33,8 +33,6 @@ LAYERS = PIXEL + 7
 """Of a pixel of the fused cube: reflectance, quality, age, coherence, uncertainty."""
 ENCODING = 6
 """Of a pixel of one variable while its shard is written: copy, compressed chunks, shard."""
-WARPING = 28
-"""Of a pixel in a thread that reads: as read, warped, in reflectance, rounded."""
 SLACK = 1.2
 """What the allocator keeps of arrays that are gone, over those that are there."""
 KILLED = 0.95
@@ -63,28 +61,31 @@ class Bound:
         return self.total / MB
 
 
-def reading(plan: Plan, *, slots: int = 1, threads: int = 8, unit: int | None = None) -> Bound:
-    """The bound of a worker that reads `slots` units of `plan` at once with `threads` threads in all.
-
-    `unit`: bytes that one reading unit holds while it is read; None: a tile, its largest time block read as a whole.
-    """
-    side, shard = _side(plan.grid), plan.options.time_shard
-    days, coarse = (cube.block_length(len(plan.of(sensor)), shard) for sensor in ("sentinel2", "landsat8"))
-    # what is loaded and where it is collected, the mask as stored and as flags
-    held = max(days * side**2 * (2 * PIXEL + 4), coarse * (side / 3) ** 2 * (2 * PIXEL + 16))
+def reading(plan: Plan, *, slots: int = 1, threads: int = units.THREADS, side: int = 1) -> Bound:
+    """The bound of a worker that reads `slots` units of `side` x `side` tiles of `plan` at once, with `threads` threads
+    in all."""
+    tile = _side(plan.grid)
+    days = cube.block_length(len(plan.of("sentinel2")), plan.options.time_shard)
+    window = min(side * tile, max(plan.grid.shape(FINE))) ** 2
     work = {
-        "unit": int(held) if unit is None else unit,
-        "encoding": int(days * side**2 * ENCODING),
-        "warping": int(threads * (side + 40) ** 2 * WARPING / slots),
+        "unit": units.unit_bytes(plan, side, threads=0),
+        "encoding": days * tile**2 * ENCODING,
+        "warping": threads * window * units.SCRATCH // slots,
     }
-    return Bound("ingest", READER + GDAL + threads * THREAD, work, slots)
+    return Bound("ingest", idle(threads), work, slots)
 
 
-def fusing(plan: Plan) -> Bound:
-    """The bound of a worker that fuses one tile of `plan`."""
+def idle(threads: int) -> int:
+    """Bytes of a reading worker with `threads` threads before it reads."""
+    return READER + GDAL + threads * THREAD
+
+
+def fusing(plan: Plan, *, slots: int = 1) -> Bound:
+    """The bound of a worker that fuses `slots` tiles of `plan` at once."""
     patch = max((ref.patch for ref in plan.weights), default=60)
     context = any(ref.context for ref in plan.weights)
-    return fusing_of(plan.grid, plan.options.time_shard, plan.options.batch, patch, context)
+    one = fusing_of(plan.grid, plan.options.time_shard, plan.options.batch, patch, context)
+    return replace(one, slots=slots)
 
 
 def fusing_of(grid: Grid, time_shard: int, batch: int, patch: int = 60, context: bool = False) -> Bound:
@@ -105,8 +106,9 @@ def fusing_of(grid: Grid, time_shard: int, batch: int, patch: int = 60, context:
     return Bound("fuse", FUSER, work)
 
 
-def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = 8, unit: int | None = None) -> None:
+def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = units.THREADS) -> None:
     """Raise ClusterError where a worker has less memory than a tile of `plan` may take, before anything is read.
+    Larger reading units are made only where there is room for them.
 
     `workers`: as Dask's scheduler describes them (name, resources, memory_limit; 0 stands for no limit).
     """
@@ -114,9 +116,10 @@ def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = 
     reader = IO if any(w["resources"].get(IO) for w in known) else GPU
     for worker in known:
         limit = worker.get("memory_limit") or 0
-        needs = [fusing(plan)] if worker["resources"].get(GPU) else []
+        at_once = int(worker["resources"].get(GPU) or 0)
+        needs = [fusing(plan, slots=at_once)] if at_once else []
         if worker["resources"].get(reader):
-            needs.append(reading(plan, slots=int(worker["resources"][reader]), threads=threads, unit=unit))
+            needs.append(reading(plan, slots=int(worker["resources"][reader]), threads=threads))
         worst = max(needs, key=lambda b: b.total, default=None)
         if worst is not None and limit and worst.total > KILLED * limit:
             raise ClusterError(_refusal(plan, worker, worst, limit))

@@ -13,7 +13,8 @@ from odc.geo.geom import Geometry
 from shapely.geometry.base import BaseGeometry
 
 from marstfn.bands import BANDS
-from pipeline import memory
+from pipeline import memory, settings, units
+from pipeline.cluster import SLOTS
 from pipeline.duration import (
     UNKNOWN,
     Duration,
@@ -26,7 +27,7 @@ from pipeline.duration import (
     patch_pixels,
 )
 from pipeline.facts import footprint
-from pipeline.grid import Tile
+from pipeline.grid import Tile, Window
 from pipeline.plan import Plan, Scene, SensorName
 
 OPTICAL = 2 * len(BANDS)
@@ -88,7 +89,7 @@ class Outlook:
     """Reasons and numbers of items left out, the commonest first."""
     landsats: str = "Landsat 8"
     reader_mb: float = 0.0
-    """Bound of the memory of a worker that reads one tile at a time."""
+    """Bound of the memory of a worker that reads, as many units at once as on this machine."""
     read_mb: float = 0.0
     """Expected to be read from the catalogue's files; 0 where the items are not known."""
     duration: Duration | None = None
@@ -159,7 +160,9 @@ def outlook(plan: Plan, items: Iterable[pystac.Item] = (), rates: Rates | None =
     """The figures of `plan`; with its `items` also the sky they report, the bytes to be read and, by `rates`
     (pipeline.calibration; None: assumptions), the time it takes."""
     tiles, known, fast = plan.tiles, {item.id: item for item in items}, rates or assumed(plan)
-    read, reads = _reading(plan, tiles, known)
+    defaults = settings.load()
+    side = units.side(plan, defaults.unit_mb * 1e6, threads=defaults.io_threads) if defaults.unit_mb else 1
+    read, reads = _reading(plan, tiles, known, side)
     pixels = sum(rows * columns for rows, columns in (tile.shape(10) for tile in tiles))
     observed, coarse = len(plan.of("sentinel2")), len(plan.of("landsat8"))
     pan = coarse if plan.has_pan else 0
@@ -182,7 +185,7 @@ def outlook(plan: Plan, items: Iterable[pystac.Item] = (), rates: Rates | None =
         store_mb=(COMPRESSED * reflectance + 0.05 * extras) / 1e6,
         raw_mb=(reflectance + extras) / 1e6,
         worker_mb=memory.fusing(plan).megabytes,
-        reader_mb=memory.reading(plan).megabytes,
+        reader_mb=memory.reading(plan, slots=SLOTS, threads=defaults.io_threads, side=side).megabytes,
         dropped=tuple(Counter(_kind(d.why) for d in plan.dropped).most_common()),
         landsats=plan.landsats,
     )
@@ -232,12 +235,14 @@ def particulars(plan: Plan, items: Iterable[pystac.Item] = ()) -> list[str]:
     return [*out, *(f"left out: {d.item}: {d.why}" for d in plan.dropped)]
 
 
-def _reading(plan: Plan, tiles: Sequence[Tile], items: Mapping[str, pystac.Item]) -> tuple[float, float]:
-    """Megabytes of the blocks that hold the tiles, of every item as far as it covers the area, and reads of one asset
-    for one tile."""
+def _reading(plan: Plan, tiles: Sequence[Tile], items: Mapping[str, pystac.Item], side: int) -> tuple[float, float]:
+    """Megabytes of the blocks that hold the units of `side` x `side` tiles in which they are read, of every item as far
+    as it covers the area, and reads of one asset for one tile."""
     if not items:
         return 0.0, 0.0
     area = Geometry(plan.aoi, "EPSG:4326").geom
+    cells, alone = units.divided(plan.grid, tiles, side)
+    windows = [*(units.bounding(units.wanted(plan, cell)) for cell in cells), *alone]
     total = reads = 0.0
     bytes_of = {}
     for scene in plan.scenes:
@@ -247,19 +252,19 @@ def _reading(plan: Plan, tiles: Sequence[Tile], items: Mapping[str, pystac.Item]
             largest = float("inf") if outline is None else _metres(outline)
             kind = (scene.sensor, name in scene.items, name in scene.pan_items, float(f"{largest:.3g}"))
             if kind not in bytes_of:
-                bytes_of[kind] = _bytes(tiles, *kind)
+                bytes_of[kind] = _bytes(windows, *kind)
             covered = 1.0 if outline is None else float(outline.intersection(area).area / area.area)
             size, count = bytes_of[kind]
             total, reads = total + size * covered, reads + count * len(tiles) * covered
     return total / 1e6, reads
 
 
-def _bytes(tiles: Sequence[Tile], sensor: SensorName, bands: bool, pan: bool, metres2: float) -> tuple[float, int]:
-    """Bytes of the blocks of one item that hold the tiles, and its assets that are read; `metres2`: of its files."""
+def _bytes(windows: Sequence[Window], sensor: SensorName, bands: bool, pan: bool, metres2: float) -> tuple[float, int]:
+    """Bytes of the blocks of one item that hold the windows, and its assets that are read; `metres2`: of its files."""
 
     def pixels(size: int) -> float:
         # a small file is no more than itself, however large its blocks would be
-        return sum(min(_blocks(tile, size), metres2 / size**2) for tile in tiles)
+        return sum(min(_blocks(window, size), metres2 / size**2) for window in windows)
 
     if sensor == "sentinel2":
         return pixels(10) * 2 * 3 * PACKED + pixels(20) * (2 * 3 * PACKED + PACKED_MASK), 7
@@ -291,9 +296,9 @@ def _work(plan: Plan, items: Mapping[str, pystac.Item], read_mb: float, reads: f
     )
 
 
-def _blocks(tile: Tile, size: int) -> float:
-    """Pixels of `size` metres in the blocks that a tile touches, on the average."""
-    rows, columns = tile.shape(10)
+def _blocks(window: Window, size: int) -> float:
+    """Pixels of `size` metres in the blocks that a window touches, on the average."""
+    rows, columns = window.shape(10)
     return (rows * 10 / size + BLOCK) * (columns * 10 / size + BLOCK)
 
 

@@ -32,8 +32,8 @@ SCRATCH = 11
 what is nothing, GDAL's blocks. Measured on two cores: 10.5 with 8 threads, 7.3 with 16, 4.6 with 24, which do not all
 compute at once there."""
 
-PROCESS = 400_000_000
-"""Bytes of a reading worker before it reads, everything imported, plan and items in memory (measured)."""
+THREADS = 24
+"""Threads that read in a process, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def bands_at_once(group: Group, dates: int, window: Window) -> int:
     return max(1, min(len(group.bands), TOGETHER // max(1, 2 * dates * ny * nx)))
 
 
-def unit_bytes(plan: Plan, side: int, threads: int = 24) -> int:
+def unit_bytes(plan: Plan, side: int, threads: int = THREADS) -> int:
     """Bytes that reading a unit of `side` x `side` tiles of the plan holds at most, the process itself not counted.
 
     The load that is being written and those under way, the clear mask and what it is made of, and what `threads`
@@ -138,7 +138,7 @@ def unit_bytes(plan: Plan, side: int, threads: int = 24) -> int:
     return most
 
 
-def side(plan: Plan, room: float, *, cells: int = 1, threads: int = 24) -> int:
+def side(plan: Plan, room: float, *, cells: int = 1, threads: int = THREADS) -> int:
     """Tiles along the side of a reading unit: as many as `room` bytes and REACH allow, fewer where the area would give
     less than `cells` units; at least 1."""
     rows, columns = plan.grid.tile_shape

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import memory as measuring
-from pipeline import cluster, job, memory, outlook
+from pipeline import cluster, job, memory, outlook, units
 from pipeline.cluster import GPU, IO
 from pipeline.errors import ClusterError
 from pipeline.grid import Grid
@@ -56,15 +56,19 @@ def test_peaks_that_were_measured_lie_under_the_bound() -> None:
 
 def test_reading_takes_what_its_unit_takes_for_each_that_is_read_at_once() -> None:
     plan = plan_of(240)
-    one, two = (memory.reading(plan, slots=slots, unit=GB).total for slots in (1, 2))
-    assert 0.9 * memory.SLACK * GB < two - one < 1.2 * memory.SLACK * GB
-    assert memory.reading(plan, unit=0).total < memory.reading(plan).total < one
+    one, two = (memory.reading(plan, slots=slots, side=4) for slots in (1, 2))
+    # the threads are shared
+    assert two.total - one.total == pytest.approx(memory.SLACK * (one.work["unit"] + one.work["encoding"]), rel=1e-3)
+    assert one.work["unit"] == units.unit_bytes(plan, 4, threads=0) > memory.reading(plan).work["unit"]
 
 
 def test_a_plan_tells_the_bound() -> None:
     plan = small_store.plan()
     told = outlook.outlook(plan)
-    assert (told.worker_mb, told.reader_mb) == (memory.fusing(plan).megabytes, memory.reading(plan).megabytes)
+    assert (told.worker_mb, told.reader_mb) == (
+        memory.fusing(plan).megabytes,
+        memory.reading(plan, slots=cluster.SLOTS, side=units.side(plan, 1e6 * Settings().unit_mb)).megabytes,
+    )
     line = next(line for line in told.lines() if "memory" in line)
     assert "at most" in line
     assert f"{told.worker_mb:.0f} MB fusing, {told.reader_mb:.0f} MB reading" in line
@@ -100,7 +104,7 @@ def test_enough_no_limit_and_workers_of_other_uses_are_let_be() -> None:
 def test_without_reading_workers_the_fusing_ones_read() -> None:
     plan = plan_of(480)
     with pytest.raises(ClusterError, match="stage ingest"):
-        memory.require(plan, [worker(3 * GB, GPU=1)], unit=3 * GB)
+        memory.require(plan, [worker(3 * GB, GPU=1)], threads=1000)
 
 
 def test_a_stage_refuses_before_it_writes_or_submits_anything(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pystac
 import pytest
 
 from flows.commands.jobs import described
-from pipeline import outlook
+from pipeline import outlook, units
 from pipeline.duration import Rates
 from pipeline.frame import frame_of
 from pipeline.outlook import clear_share, particulars
@@ -52,12 +52,18 @@ def test_without_reported_cloud_no_share_is_told() -> None:
     assert clear_share(plan.scenes[0], {}) is None
 
 
-def test_bytes_are_those_of_the_blocks_that_hold_the_tiles() -> None:
+@pytest.mark.parametrize("alone", [True, False])
+def test_bytes_are_those_of_the_blocks_that_hold_what_is_read_at_once(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = small_store.plan()
     items = items_of(plan)
     expected = 0.0
-    for tile in plan.tiles:
-        rows, columns = tile.shape(10)
+    # by default all tiles of so small a plane are one reading unit
+    windows = plan.tiles if alone else [units.bounding(plan.tiles)]
+    monkeypatch.setenv("MARSTFN_UNIT_MB", "0" if alone else "2100")
+    for window in windows:
+        rows, columns = window.shape(10)
 
         def blocks(size: int, rows: int = rows, columns: int = columns) -> float:
             return (rows * 10 / size + 512) * (columns * 10 / size + 512)
