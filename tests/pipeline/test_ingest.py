@@ -574,6 +574,7 @@ def test_a_bad_block_fails_the_tiles_that_touch_it_and_no_other(north, north_run
     monkeypatch.setattr(job, "map_tiles", by_itself)
     monkeypatch.setattr(job, "_side", lambda *_: 2)
     monkeypatch.setattr(job, "reading", lambda client: "IO")
+    monkeypatch.setattr("pipeline.cluster.described", lambda client: [])
     s = Scenery(tmp_path / "in", NORTH)
     s.folder.mkdir()
     s.items, s.radiometry, s.scenes = north.items, north.radiometry, north.scenes
