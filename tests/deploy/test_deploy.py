@@ -348,4 +348,4 @@ def test_deployments_name_flows_that_exist() -> None:
         module, _, name = deployment["entrypoint"].rpartition(".")
         assert importlib.util.find_spec(module) is not None
         assert f"def {name}(" in Path(importlib.util.find_spec(module).origin).read_text()  # type: ignore[union-attr, arg-type]
-        assert json.dumps(deployment["work_pool"]) == json.dumps({"name": services.POOL})
+        assert deployment["work_pool"]["name"] == services.POOL

@@ -236,7 +236,7 @@ def test_arrays_that_make_no_case_are_refused_in_one_line(saved, view, capsys, c
     ("arguments", "code", "words"),
     [
         ([], 2, ["sources"]),
-        (["nothing"], 1, ["nothing' names no cases; give simulated, "]),
+        (["nothing"], 2, ["nothing' names no cases; give simulated, "]),
         (["none.npz"], 1, ["there is no file"]),
         (["empty"], 1, ["empty holds no landsat"]),
         (["typo.geojson"], 2, ["typo.geojson"]),

@@ -139,7 +139,8 @@ def stored(store: Store) -> dict[str, np.ndarray]:
     return found
 
 
-def test_machines_come_and_go_and_the_cubes_are_those_of_a_calm_run(as_client, catalogue, tmp_path):
+def test_machines_come_and_go_and_the_cubes_are_those_of_a_calm_run(as_client, catalogue, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARSTFN_UNIT_MB", "0")  # tiles, not units, are given out and lost
     cloud, network = as_client, as_client.network
     catalog = in_bucket(catalogue, cloud.env["AWS_ENDPOINT_URL"], tmp_path / "items.json")
     first = {stage: network.worker(cloud.scheduler, stage, cloud.env, hold=1) for stage in ("ingest", "fuse")}

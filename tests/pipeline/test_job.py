@@ -303,6 +303,7 @@ def test_a_tile_whose_shard_is_gone_or_cut_is_made_again(tmp_path, monkeypatch, 
     made = job.Job(plan, place, {i.id: i for i in small_store.collection(plan.scenes)})
     asked = {}
     monkeypatch.setattr(job, "reading", lambda client: "IO")
+    monkeypatch.setattr("pipeline.cluster.described", lambda client: [])
 
     def map_tiles(client, name, function, todo, *rest, **keywords):
         asked[name] = [t.name for t in todo]

@@ -72,7 +72,7 @@ def main(given, serial, fatal):
     made = job.prepare(asked, say)
     with job.alone(made.store):
         if serial:
-            job.map_tiles, cluster.slots = one_by_one, lambda *_: 1
+            job.map_tiles, cluster.slots, cluster.described = one_by_one, lambda *_: 1, lambda *_: []
             client = None
             job.ingest(made, client, say)
             job.harmonise(made, client, say)

@@ -179,6 +179,7 @@ def test_a_scene_far_off_is_masked_from_the_measure_to_the_report(tmp_path, monk
     monkeypatch.setattr(job, "reading", lambda client: "IO")
     events = []
     made = job.Job(plan, store, {})
+    monkeypatch.setattr("pipeline.cluster.described", lambda client: [])
     with caplog.at_level("INFO"):
         result = job.harmonise(made, None, events.append)
         job.fuse(made, None, events.append)

@@ -37,6 +37,7 @@ class Pretended:
     """A cluster of `slots` that ends a task when it is asked what has ended, and counts what it is given."""
 
     def __init__(self, slots: int) -> None:
+        self.status = "running"
         self.slots, self.under_way, self.most, self.given, self.looks = slots, 0, 0, 0, 0
 
     def scheduler_info(self, n_workers: int = 0) -> dict[str, Any]:

@@ -34,6 +34,12 @@ SLOW = Fault("*.tif", times=None, every=3, latency=0.3)
 """Reading takes seconds, and leaves time to strike in its middle."""
 
 
+@pytest.fixture(autouse=True)
+def tile_by_tile(monkeypatch):
+    """Of four tiles that are read together none is there before all are."""
+    monkeypatch.setenv("MARSTFN_UNIT_MB", "0")
+
+
 def asked(season, store: Path, **more):
     """The season in four tiles, fused without the network."""
     given = {"aoi": str(season.aoi), "year": 2023, "catalog": season.catalog, "store": str(store), "tile_px": 60}

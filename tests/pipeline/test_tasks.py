@@ -191,14 +191,14 @@ def environment():
 
 
 def test_each_fusing_process_sees_its_own_device(monkeypatch):
-    """Two pretended devices: two processes, each with one of them, and as many tiles at once."""
+    """Two pretended devices: two processes, each with one of them, and twice as many tiles at once."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     with cluster.connect(device="cuda", defaults=Settings()) as client:
         seen = client.run(environment)
         named = {w["name"]: seen[a] for a, w in client.scheduler_info(n_workers=-1)["workers"].items()}
         assert named["gpu0"] == "3"
         assert named["gpu1"] == "5"
-        assert cluster.slots(client, GPU) == 2
+        assert cluster.slots(client, GPU) == 4
 
 
 @pytest.fixture
