@@ -74,6 +74,7 @@ def fuse_year(
     min_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
     max_reference_days: Annotated[int | None, Field(ge=0, le=366)] = None,
     bandpass: bool = True,
+    bandpass_file: Annotated[str | None, Field(min_length=1)] = None,
     scene_check: bool = True,
     registration: bool = True,
     tile: Annotated[int | None, Field(ge=60, le=1920, multiple_of=6)] = None,
@@ -117,6 +118,8 @@ def fuse_year(
         min_reference_days: Least days between a Landsat date and its Sentinel-2 reference. Default: 0, the same day.
         max_reference_days: Most days between a Landsat date and its Sentinel-2 reference. Default: 120.
         bandpass: Bring Landsat to the Sentinel-2 MSI band-pass.
+        bandpass_file: TOML file of scale and offset by platform and band that take the place of the default: HLS for
+            Landsat, nothing for Sentinel-2.
         scene_check: Check each Landsat scene against clear Sentinel-2, and correct it within stated bounds.
         registration: Measure each Landsat scene's shift against Sentinel-2; correct it, or mask a scene far off.
         tile: Tile side in 10 m pixels, a multiple of 6. Default: by the size of the area.
@@ -171,6 +174,7 @@ def fuse_year(
             device=device,
             precision=precision,
             bandpass=bandpass,
+            bandpass_file=bandpass_file,
             scene_check=scene_check,
             registration=registration,
             update=update,

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from marstfn.bands import BANDS, FINE, PAN_RES
-from pipeline import cloudmask, cube, units
+from pipeline import bandpass, cloudmask, cube, units
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
 from pipeline.errors import AssetError, CatalogError
+from pipeline.facts import platform
 from pipeline.grid import Tile, Window
-from pipeline.plan import Plan, Scene
+from pipeline.plan import Adjustment, Plan, Scene
 from pipeline.profiles import Product, Role, resolve
 from pipeline.reader import Asset, Kind, load
 from pipeline.retries import Repeats
@@ -161,12 +162,18 @@ class Around:
         """Arrays (scenes, ny, nx) by layer; each item is read as its own catalogue wants it. `suffix` None: masks."""
         cfg = stac_cfg(self._product(group))
         products = {found.item.id: found.product for scene in scenes for found in scene}
+        own = {
+            found.item.id: bandpass.of_item(self.plan.options, platform({"properties": found.item.properties}))
+            for scene in scenes
+            for found in scene
+        }
         try:
             alike = [[uniform(found.item, found.product, list(kinds)) for found in scene] for scene in scenes]
         except CatalogError as error:
             raise AssetError(str(error)) from error
         return load(
-            alike, kinds, box, lambda item, layer: _asset(self.plan, products[item.id], item, layer, suffix),
+            alike, kinds, box,
+            lambda item, layer: _asset(self.plan, products[item.id], item, layer, suffix, own[item.id]),
             masks=suffix is None, where=f"tile {self.name}", stac_cfg=cfg, threads=self.threads, repeats=self.repeats,
         )  # fmt: skip
 
@@ -210,8 +217,11 @@ def _item(items: Mapping[str, pystac.Item], name: str, scene: Scene) -> pystac.I
         ) from error
 
 
-def _asset(plan: Plan, product: Product, item: pystac.Item, layer: str, suffix: str | None) -> Asset:
-    """The asset of a layer of an item (in uniform form) with its radiometry; `suffix` None: a mask."""
+def _asset(
+    plan: Plan, product: Product, item: pystac.Item, layer: str, suffix: str | None, own: Adjustment | None
+) -> Asset:
+    """The asset of a layer of an item (in uniform form) with its radiometry, `own` its platform's adjustment;
+    `suffix` None: a mask."""
     key = keys(product)[layer]
     href = item.assets[layer].href
     if suffix is None:
@@ -222,4 +232,8 @@ def _asset(plan: Plan, product: Product, item: pystac.Item, layer: str, suffix: 
         factor = nadir.factors[BANDS.index(layer)]
         factored = {"scale": radiometry.scale * factor, "offset": radiometry.offset * factor}
         radiometry = radiometry.model_copy(update=factored)
+    if own is not None and not suffix:
+        scale, offset = own.scale[BANDS.index(layer)], own.offset[BANDS.index(layer)]
+        adjusted = {"scale": radiometry.scale * scale, "offset": radiometry.offset * scale + offset}
+        radiometry = radiometry.model_copy(update=adjusted)
     return Asset(item.id, key, href, radiometry.nodata, radiometry, product.access)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE, PAN
+from pipeline import bandpass
 from pipeline.plan import FORMAT, Plan, Scene
 
 FILL = -9999
@@ -110,6 +111,7 @@ def fused_attrs(plan: Plan, versions: dict[str, str]) -> dict[str, Any]:
         "Conventions": "CF-1.11",
         "title": f"Reflectance at 10 m, {plan.name} {plan.year}, Landsat 8 and Sentinel-2 fused",
         "radiometry": RADIOMETRY,
+        **({"bandpass": bandpass.told(plan)} if plan.options.adjustments else {}),
         "method": plan.options.method,
         "credits": SIMULATED
         if plan.simulated

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS
-from pipeline import lines, registration, sampling
+from pipeline import bandpass, lines, registration, sampling
 from pipeline.errors import CubeError
 from pipeline.lines import LEAST_PIXELS, Line, line, refused, spread
 from pipeline.neighbours import between
 from pipeline.plan import FORMAT, Plan, fingerprint
-from pipeline.sensors import to_msi
+from pipeline.sensors import Bandpass, to_msi
 from pipeline.shifts import SceneShift
 from pipeline.store import LEDGER, Store
 
@@ -80,10 +80,13 @@ class Harmonisation:
     scenes: tuple[SceneFit, ...]
     shifts: tuple[SceneShift, ...] = ()
     """Of all Landsat dates, in order; empty where they were not measured."""
+    bandpasses: tuple[Bandpass, ...] = ()
+    """Of all Landsat dates, in order, where coefficients were given; empty where those of HLS serve all."""
 
     def apply(self, landsat: Array, index: int) -> Array:
         """(6, h, w) OLI reflectance of the Landsat date `index` in the cube's frame; NaN kept."""
-        out = to_msi(landsat) if self.bandpass else np.array(landsat, np.float32)
+        own = self.bandpasses[index] if self.bandpasses else bandpass.HLS
+        out = to_msi(landsat, own) if self.bandpass else np.array(landsat, np.float32)
         if self.scenes:
             for band, fit in enumerate(self.scenes[index].bands):
                 out[band] = out[band] * np.float32(fit.gain) + np.float32(fit.offset)
@@ -93,8 +96,10 @@ class Harmonisation:
 def harmonise_fingerprint(plan: Plan, ingested: Sequence[str]) -> str:
     """Of everything that shapes the fits: inputs of all tiles, the options, and this module's bounds."""
     options = plan.options
+    given = [asdict(one) for one in bandpass.of_landsat(plan)]
     return fingerprint(
         {
+            **({"bandpasses": given} if given else {}),
             "format": FORMAT,
             "ingested": list(ingested),
             "options": [options.bandpass, options.scene_check, options.min_reference_days, options.max_reference_days],
@@ -116,8 +121,9 @@ def fit_scenes(
     still (which the two Sentinel-2 days tell) and is otherwise drawn towards the mean of the year, in which changes
     cancel; the year's mean in turn is drawn towards no correction. Gaussian shrinkage with the spreads above.
     """
+    given = bandpass.of_landsat(plan)
     if not plan.options.scene_check:
-        return Harmonisation(identity, plan.options.bandpass, (), shifts)
+        return Harmonisation(identity, plan.options.bandpass, (), shifts, given)
     empty = np.empty((0, 4, len(BANDS)), np.float32)
     labels = [scene.label for scene in plan.of("landsat8")]
     data = [np.concatenate([s[i] for s in samples if i in s] or [empty]) for i in range(len(labels))]
@@ -126,7 +132,7 @@ def fit_scenes(
         own = [_own(part, band) for part in data]
         columns.append([_drawn(o, part, band, *_year(own)) for o, part in zip(own, data, strict=True)])
     scenes = tuple(SceneFit(i, label, tuple(column[i] for column in columns)) for i, label in enumerate(labels))
-    return Harmonisation(identity, plan.options.bandpass, scenes, shifts)
+    return Harmonisation(identity, plan.options.bandpass, scenes, shifts, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +230,7 @@ def read(store: Store) -> Harmonisation | None:
             SceneFit(s["landsat"], s["label"], tuple(Fit(**band) for band in s["bands"])) for s in raw["scenes"]
         )
         shifts = tuple(SceneShift(**s) for s in raw["shifts"])
-        return Harmonisation(raw["fingerprint"], raw["bandpass"], scenes, shifts)
+        given = tuple(Bandpass(b["name"], tuple(b["slope"]), tuple(b["intercept"])) for b in raw.get("bandpasses", []))
+        return Harmonisation(raw["fingerprint"], raw["bandpass"], scenes, shifts, given)
     except (ValueError, TypeError, KeyError) as error:
         raise CubeError(f"{store.join(NAME)} cannot be read ({error}); delete it and it is made again") from error

@@ -15,7 +15,7 @@ import numpy as np
 import pystac
 from numpy.typing import NDArray
 
-from pipeline import cube, growth, ledger, settings, units
+from pipeline import bandpass, cube, growth, ledger, settings, units
 from pipeline.around import Around
 from pipeline.cube import CLEAR, FILL, MASKED, NOTHING, Group
 from pipeline.grid import Tile
@@ -75,7 +75,9 @@ def _common_fingerprint(plan: Plan) -> str:
 def reading_rules(plan: Plan) -> dict[str, Any]:
     """All that shapes the inputs beside the scenes: a date read under equal rules need not be read again."""
     grid = plan.grid
+    adjusted = [a.model_dump(mode="json") for a in bandpass.of_sentinel2(plan.options.adjustments)]
     return {
+        **({"bandpass": adjusted} if adjusted else {}),
         "format": FORMAT,
         "grid": [grid.epsg, grid.left, grid.top, grid.columns, grid.rows, grid.tile_px],
         # how it is read, not where it was served

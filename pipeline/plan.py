@@ -109,6 +109,14 @@ class WeightsRef(Frozen):
     """By band, what makes their uncertainty the half-width of a 90 % interval; None where they give none."""
 
 
+class Adjustment(Frozen):
+    """Band-pass of one platform: rho in the cube's frame = scale * rho + offset, in the order of BANDS."""
+
+    platform: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
 class Options(Frozen):
     """The choices of a run that change its result."""
 
@@ -145,6 +153,8 @@ class Options(Frozen):
     """Sentinel-2 days tried per pixel on either side of the date before it is left without a reference there."""
     bandpass: bool = True
     """Bring Landsat to the Sentinel-2 MSI band-pass."""
+    adjustments: tuple[Adjustment, ...] = ()
+    """Band-pass coefficients that the user gave, by platform (pipeline.bandpass); those of HLS for all others."""
     scene_check: bool = True
     """Apply the per-scene linear check against clear Sentinel-2 where it passes its bounds."""
     registration: bool = True
@@ -210,7 +220,10 @@ class Plan(Frozen):
     @property
     def fingerprint(self) -> str:
         """64 hex digits: equal plans, equal fingerprints."""
-        return fingerprint(self.model_dump(mode="json"))
+        content = self.model_dump(mode="json")
+        if not self.options.adjustments:  # younger than plans that are in force
+            del content["options"]["adjustments"]
+        return fingerprint(content)
 
 
 @lru_cache(maxsize=4)

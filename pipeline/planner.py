@@ -13,7 +13,7 @@ from typing import Any
 import pystac
 
 from pipeline import aoi as areas
-from pipeline import catalog, cloudmask, items, memory, overrides, profiles, scenes, settings, supply, trained
+from pipeline import bandpass, catalog, cloudmask, items, memory, overrides, profiles, scenes, settings, supply, trained
 from pipeline.aoi import AOI
 from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, silent
@@ -93,6 +93,7 @@ def make_plan(
         simulated=any(items.is_simulated(item) for item in selection.items),
         versions=versions(),
     )
+    bandpass.of_landsat(plan)  # whether every date has one
     listener(Note("plan", outlook(plan).headline, plan))
     return plan, frozen
 
@@ -129,7 +130,9 @@ def refitted(plan: Plan, request: Request) -> Plan:
     offered = _offered(request)
     options = _options(request, offered)
     _check_memory(plan.grid, options, offered)
-    return plan.model_copy(update={"weights": trained.used(offered, plan.scenes), "options": options})
+    found = plan.model_copy(update={"weights": trained.used(offered, plan.scenes), "options": options})
+    bandpass.of_landsat(found)
+    return found
 
 
 def _inputs(plan: Plan, request: Request, area: AOI) -> dict[str, tuple[Any, Any]]:
@@ -147,6 +150,10 @@ def _inputs(plan: Plan, request: Request, area: AOI) -> dict[str, tuple[Any, Any
         **{name: (getattr(fixed, name), getattr(plan.options, name)) for name in ("mask_dilation", "time_shard")},
         **{name: (getattr(request, name), getattr(plan.options, name)) for name in READ},
         "radiometry": (tuple(request.radiometry), plan.options.radiometry),
+        "adjustments of Sentinel-2": (
+            bandpass.of_sentinel2(request.adjustments),
+            bandpass.of_sentinel2(plan.options.adjustments),
+        ),
     }
 
 
@@ -259,6 +266,7 @@ def _options(request: Request, offered: tuple[WeightsRef, ...]) -> Options:
         min_reference_days=request.min_reference_days,
         max_reference_days=request.max_reference_days,
         bandpass=request.bandpass,
+        adjustments=request.adjustments,
         scene_check=request.scene_check,
         registration=request.registration,
         **{name: getattr(request, name) for name in READ},

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from pipeline import overrides, profiles, settings
+from pipeline import bandpass, overrides, profiles, settings
 from pipeline.choices import CloudMaskName, Landsat, Nbar, Snow
 from pipeline.errors import CatalogError, PlanError
-from pipeline.plan import Method
+from pipeline.plan import Adjustment, Method
 
 FIRST_YEAR = 2015
 """Sentinel-2 observes since June 2015."""
@@ -121,6 +121,8 @@ class Request(BaseModel):
     precision: Precision = "auto"
     """auto: on CUDA the fastest that a trial on this machine shows to be exact enough, else float32."""
     bandpass: bool = True
+    bandpass_file: Annotated[str, Field(min_length=1)] | None = None
+    """TOML file of band-pass coefficients by platform (pipeline.bandpass); None: those of HLS."""
     scene_check: bool = True
     registration: bool = True
     update: bool = False
@@ -142,6 +144,19 @@ class Request(BaseModel):
             return value
         return [override.text for override in overrides.parse_all(value)]
 
+    @field_validator("bandpass_file")
+    @classmethod
+    def _usable_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if not info.data.get("bandpass", True):
+            raise ValueError("band-pass coefficients are given and none are to be applied; leave out one or the other")
+        try:
+            bandpass.read(info.data.get("base", Path()) / Path(value).expanduser())
+        except PlanError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @field_validator("weights")
     @classmethod
     def _some_weights(cls, value: str | list[str]) -> str | list[str]:
@@ -162,6 +177,13 @@ class Request(BaseModel):
             low, high = self.min_reference_days, self.max_reference_days
             raise ValueError(f"min_reference_days {low} is more than max_reference_days {high}")
         return self
+
+    @property
+    def adjustments(self) -> tuple[Adjustment, ...]:
+        """What `bandpass_file` holds. Raises PlanError."""
+        if self.bandpass_file is None:
+            return ()
+        return bandpass.read(self.base / Path(self.bandpass_file).expanduser())
 
     @property
     def first(self) -> date:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, RATIO
-from pipeline import cube
+from pipeline import bandpass, cube
 from pipeline.cube import CLEAR
 from pipeline.days import Days
 from pipeline.grid import Tile
@@ -64,12 +64,14 @@ def sample_tile(
         bands, h, w = values.shape
         return smooth(values.reshape(bands, h // RATIO, RATIO, w // RATIO, RATIO).mean((2, 4), dtype=np.float32))
 
+    given = bandpass.of_landsat(plan)
     out = {}
     for index, gaps in enumerate(reachable(plan, BOTH_SIDES)):
         if not gaps or not (landsat8.clear(index) == CLEAR).any():
             continue
         own = landsat8.reflectance(index)
-        own = smooth(to_msi(own) if plan.options.bandpass else own)
+        bands = given[index] if given else bandpass.HLS
+        own = smooth(to_msi(own, bands) if plan.options.bandpass else own)
         known = np.asarray(np.isfinite(own).all(axis=0))
         (before, a), (after, b) = (nearest(coarse, side, known) for side in sides(gaps))
         rows, cols = np.nonzero(known & (np.isfinite(a) & np.isfinite(b) | (np.minimum(a, b) <= ONE_SIDE)))

@@ -197,7 +197,8 @@ BANDPASS: Mapping[str, Bandpass] = MappingProxyType(
 """Band-pass of Landsat OLI to Sentinel-2 MSI. OLI-2 of Landsat 9 is a copy of OLI whose bands agree with it to a
 nanometre or two, and HLS v2 uses one set for both: so does this. The two MSI differ by less than 0.02 in slope, so
 the cube's one frame is their mean, `sentinel-2`. Of Sentinel-2C none are published: it is a twin of the two, is read
-into the same frame as they are, and what it differs by is left to the fit of each Landsat scene. Source: HLS product
+into the same frame as they are, and what it differs by is left to the fit of each Landsat scene, unless a user gives
+coefficients (pipeline.bandpass). Source: HLS product
 user guide v1.4, table of the linear spectral adjustment."""
 
 

@@ -115,6 +115,14 @@ class Choices:
     ] = None
     stride: Annotated[int | None, Parameter(group=METHOD, help="Step between model windows in 10 m pixels.")] = None
     bandpass: Annotated[bool, Parameter(group=METHOD, help="Bring Landsat to the Sentinel-2 band-pass.")] = True
+    bandpass_file: Annotated[
+        str | None,
+        Parameter(
+            group=METHOD,
+            help="TOML file of band-pass scale and offset by platform (sentinel-2c, landsat-8, ...) and band; default: "
+            "HLS for Landsat, nothing for Sentinel-2.",
+        ),
+    ] = None
     scene_check: Annotated[bool, Parameter(group=METHOD, help="Check each Landsat scene against clear Sentinel-2.")] = (
         True
     )
@@ -300,6 +308,7 @@ def described(
     plan: Plan, store: str = "", items: Iterable[pystac.Item] = (), rates: Rates | None = None, *, full: bool = False
 ) -> list[str]:
     """A plan as text: what was asked, and what it will cost and yield; `full`: scene by scene, item by item."""
+    from pipeline import bandpass
     from pipeline.outlook import outlook, particulars
 
     weights = ", ".join(f"{w.source} ({'with' if w.pan else 'without'} pan)" for w in plan.weights)
@@ -308,6 +317,7 @@ def described(
     facts = {
         "area": f"{plan.aoi_source}, EPSG:{plan.grid.epsg}",
         "catalogue": plan.catalog,
+        "band-pass": bandpass.told(plan),
         "method": f"{plan.options.method} on {plan.options.device}" + (f", {weights}" if weights else ""),
         "store": store,
     }

@@ -198,10 +198,24 @@ def content(store: Path, name: str) -> dict[str, bytes]:
     return {str(p.relative_to(store)): p.read_bytes() for p in sorted((store / name).rglob("*")) if p.is_file()}
 
 
+def western_half(season: Any, folder: Path) -> Path:
+    """Two of the season's four tiles, one of which sees the other's inputs."""
+    feature = json.loads(season.aoi.read_text())
+    (west, east, north_east, north_west, _) = feature["geometry"]["coordinates"][0]
+    inward = [
+        [a + 0.49 * (b - a) for a, b in zip(*ends, strict=True)] for ends in ((west, east), (north_west, north_east))
+    ]
+    feature["geometry"]["coordinates"] = [[west, inward[0], inward[1], north_west, west]]
+    path = folder / "half.geojson"
+    path.write_text(json.dumps(feature))
+    return path
+
+
 @pytest.mark.server
 def test_a_series_extended_is_equal_to_one_made_at_once_and_reads_only_what_is_new(
     season: Any, client: Any, server_factory: Any, tmp_path: Path
 ) -> None:
+    wanted = {"aoi": str(western_half(season, tmp_path)), "method": "network", "start": "2023-05-20"}
     folder, late = tmp_path / "scenes", tmp_path / "late"
     shutil.copytree(season.folder, folder)
     # one day in the middle and all from July on come in later
@@ -212,22 +226,22 @@ def test_a_series_extended_is_equal_to_one_made_at_once_and_reads_only_what_is_n
             path.rename(late / path.relative_to(folder))
     server = server_factory(folder)
     catalog, store = f"simulated@{server.url}", tmp_path / "grown"
-    first = job.prepare(ask(season, catalog, store))
+    first = job.prepare(ask(season, catalog, store, **wanted))
     carried_out(first, client, Ear())
     old = {i for s in first.plan.scenes for i in (*s.items, *s.pan_items)}
 
     ear = Ear()
-    job.prepare(ask(season, catalog, store), ear)
+    job.prepare(ask(season, catalog, store, **wanted), ear)
     assert ear.said("update") == [], "a year long over is not asked for anew"
     shutil.copytree(late, folder, dirs_exist_ok=True)
     server.reload()
     os.utime(store / PLAN, (DURING, DURING))
-    job.prepare(ask(season, catalog, store), ear)
+    job.prepare(ask(season, catalog, store, **wanted), ear)
     (told,) = ear.said("update")
     assert re.match(r"\d new Landsat dates?, \d new Sentinel-2 dates since the plan of 2023-07-10; --update", told)
 
     before = content(store, FUSED)
-    extended = job.prepare(ask(season, catalog, store, update=True), ear)
+    extended = job.prepare(ask(season, catalog, store, update=True, **wanted), ear)
     assert ear.said("update")[-1].startswith(told.partition(";")[0])
     new = {i for s in extended.plan.scenes for i in (*s.items, *s.pan_items)} - old
     assert new
@@ -243,7 +257,14 @@ def test_a_series_extended_is_equal_to_one_made_at_once_and_reads_only_what_is_n
     assert not (store / growth.NEXT).exists()
 
     whole = tmp_path / "whole"
-    at_once = job.prepare(ask(season, catalog, whole))
+    with cube.open_cube(str(store)) as fused:
+        days = {str(day)[:10] for day in fused.time.values[fused.source == "landsat-8 fused"]}
+        by_network = fused.quality.sel(time=fused.source == "landsat-8 fused") == 2
+        assert by_network.any(("y", "x")).sum() >= 3
+        assert len(days) == 4
+        assert len(extended.plan.tiles) == 2
+
+    at_once = job.prepare(ask(season, catalog, whole, **wanted))
     assert at_once.plan == extended.plan
     carried_out(at_once, client, Ear())
     for name in (INPUTS, FUSED):
@@ -251,7 +272,7 @@ def test_a_series_extended_is_equal_to_one_made_at_once_and_reads_only_what_is_n
     report = verify(store)
     assert report.ok, report.findings
 
-    job.prepare(ask(season, catalog, store, update=True), ear)
+    job.prepare(ask(season, catalog, store, update=True, **wanted), ear)
     assert ear.said("update")[-1].startswith("nothing new since the plan of")
 
 

@@ -25,7 +25,7 @@ from pipeline.errors import AssetError, CubeError, MarstfnError, PlanError
 from pipeline.events import Note, TileDone, TileFailed
 from pipeline.grid import Grid
 from pipeline.ingest import UNIT, ingest_fingerprint, ingest_tile, ingest_tiles
-from pipeline.plan import Nadir, Options, Plan, Radiometry, Scene
+from pipeline.plan import Adjustment, Nadir, Options, Plan, Radiometry, Scene
 from pipeline.store import INPUTS, ITEMS, PLAN, Store
 from pipeline.tasks import Failure
 
@@ -625,6 +625,36 @@ def test_an_items_factors_multiply_its_bands_and_leave_pan_and_masks_alone(littl
             assert np.abs(after[known] - factor * before[known]).max() <= 0.5 + 0.5 * factor
         assert (stored(plain, f"{group.name}/clear") == stored(seen, f"{group.name}/clear")).all()
     assert (stored(plain, "landsat8_pan/pan") == stored(seen, "landsat8_pan/pan")).all()
+
+
+def test_a_day_of_two_satellites_has_each_item_at_its_own_band_pass_after_its_view(little, tmp_path):
+    """2C lies over 2B: its pixels are factored and then adjusted, those it leaves open are as they were."""
+    s = Scenery(tmp_path / "in", little.grid)
+    s.folder.mkdir()
+    rng = np.random.default_rng(8)
+    sentinel2(s, "C", rng, top=little.grid.top)  # its first 200 m hold nothing
+    sentinel2(s, "B", rng)
+    s.items["C"].properties["platform"], s.items["B"].properties["platform"] = "Sentinel-2C", "sentinel-2b"
+    s.scene("sentinel2", 2, ("C", "B"))
+    scale, offset, factor = (1.02, 0.97, 1.0, 1.5, 0.5, 1.1), (0.01, -0.02, 0.0, 0.1, -0.1, 0.003), 0.9
+    twin = Adjustment(platform="sentinel-2c", scale=scale, offset=offset)
+    other = Adjustment(platform="landsat-8", scale=offset, offset=scale)
+    angles = Nadir(sun_zenith=40, view_zenith=8, relative_azimuth=30, factors=(factor,) * 6, source="test")
+    _, plain = run_of(s, tmp_path / "plain")
+    options = s.options.model_copy(update={"adjustments": (other, twin)})
+    _, own = run_of(s, tmp_path / "own", options=options, nbar={"C": angles})
+    _, unit = run_of(s, tmp_path / "unit", options=options, nbar={"C": angles}, together=True)
+    s.scenes = [s.scenes[0].model_copy(update={"items": ("C",)})]
+    _, alone = run_of(s, tmp_path / "alone")
+    for index, band in enumerate(BANDS):
+        before, after, top = (stored(x, f"sentinel2/{band}")[0].astype(int) for x in (plain, own, alone))
+        assert (stored(unit, f"sentinel2/{band}")[0] == after).all()
+        on_top, below = top != -9999, (top == -9999) & (before != -9999)
+        assert on_top.any()
+        assert below.any()
+        expected = scale[index] * factor * before + 1e4 * offset[index]
+        assert np.abs(after - expected)[on_top].max() <= 0.5 + 0.5 * scale[index] * factor + 1e-3
+        assert (after[below] == before[below]).all()
 
 
 def test_a_mask_that_looks_at_bands_stands_in_for_the_products_own(little, tmp_path, monkeypatch):

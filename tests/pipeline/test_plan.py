@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.grid import Grid
-from pipeline.plan import Dropped, Options, Plan, Radiometry, Scene, WeightsRef, fingerprint
+from pipeline.plan import Adjustment, Dropped, Options, Plan, Radiometry, Scene, WeightsRef, fingerprint
 
 ids = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12)
 moments = st.datetimes(datetime(2015, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))
@@ -119,6 +119,7 @@ def test_the_order_of_mapping_entries_is_no_difference() -> None:
 def test_every_option_changes_the_fingerprint(name: str) -> None:
     other: dict[str, Any] = {"method": "copy", "device": "cuda", "landsat": "9", "snow": "mask", "nbar": "off"}
     other |= {"cloud_mask": "omnicloudmask", "radiometry": ("boa-offset=0",)}
+    other |= {"adjustments": (Adjustment(platform="sentinel-2c", scale=(1.01,) * 6, offset=(0.0,) * 6),)}
     default = getattr(Options(), name)
     changed = other.get(name, not default if isinstance(default, bool) else 7)
     assert changed != default

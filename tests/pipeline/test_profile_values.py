@@ -34,7 +34,7 @@ from pipeline.demo.raster import File, Raster, write, write_json
 from pipeline.demo.server import Remote, serve
 from pipeline.grid import Grid
 from pipeline.ingest import ingest_tile
-from pipeline.plan import Options, Plan
+from pipeline.plan import Adjustment, Options, Plan
 from pipeline.profiles import Role
 from pipeline.store import INPUTS, Store
 
@@ -372,7 +372,7 @@ def served(label: str, cases: tuple[Case, ...], shared: Path, files: tuple[Path,
     return [placed(item, addresses[name]) for name, item in found.items()]
 
 
-def planned(name: str) -> tuple[Plan, dict[str, Any]]:
+def planned(name: str, **options: Any) -> tuple[Plan, dict[str, Any]]:
     """A plan of all that a source has over the grid, without asking for both sensors."""
     source = profiles.resolve(name)
     outline = GRID.geobox(10).geographic_extent
@@ -384,7 +384,7 @@ def planned(name: str) -> tuple[Plan, dict[str, Any]]:
     plan = Plan(
         name="values", aoi=Geometry(area, "EPSG:4326").json, aoi_source="test", year=2023, grid=GRID,
         catalog=source.label, scenes=chosen.scenes, radiometry=dict(chosen.radiometry), weights=(),
-        options=Options(mask_dilation=0), items_sha256=items.sha256(frozen),
+        options=Options(mask_dilation=0, **options), items_sha256=items.sha256(frozen),
     )  # fmt: skip
     return plan, {item.id: item for item in frozen}
 
@@ -407,6 +407,47 @@ def test_known_digital_numbers_become_the_reflectance_computed_by_hand(
         ingest_tile(plan, store, tile, known)
     for case in cases:
         _check(case, case.item(shared)["id"], plan, tmp_path / "store" / INPUTS)
+
+
+TWIN = (("1.02", "-0.003"), ("0.98", "0.002"), ("1", "0"), ("1.01", "0"), ("1", "0.01"), ("0.5", "-0.1"))
+"""Scale and offset of Sentinel-2C by band."""
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("label", "adjusted"), [("cdse", True), ("earth-search", False)])
+def test_a_satellites_own_coefficients_come_after_the_radiometry_of_its_items(
+    label: str, adjusted: bool, shared: Path, files: tuple[Path, Remote], tmp_path: Path
+) -> None:
+    """The item of CDSE is of Sentinel-2C; those of Earth Search are of 2A and Landsat 8, and stay as they are."""
+    name, cases = CASES[label]
+    collection = {"type": "FeatureCollection", "features": served(f"{label} adjusted", cases, shared, files)}
+    (tmp_path / "items.json").write_text(json.dumps(collection))
+    numbers_of = [tuple(float(pair[k]) for pair in TWIN) for k in (0, 1)]
+    twin = Adjustment(platform="sentinel-2c", scale=numbers_of[0], offset=numbers_of[1])
+    plan, known = planned(f"{name}@{tmp_path / 'items.json'}", adjustments=(twin,))
+    store = Store(str(tmp_path / "store"))
+    cube.create_inputs(plan, store)
+    for tile in plan.grid.tiles():
+        ingest_tile(plan, store, tile, known)
+    if not adjusted:
+        for case in cases:
+            _check(case, case.item(shared)["id"], plan, tmp_path / "store" / INPUTS)
+        return
+    (case,) = cases
+    assert plan.of("sentinel2")[0].platform == "sentinel-2c"
+    rule = plan.radiometry[case.item(shared)["id"]]
+    assert (rule.scale, rule.offset) == (1e-4, -0.1), "the rule of the item is told as the catalogue has it"
+    raw = xr.open_zarr(tmp_path / "store" / INPUTS, group="sentinel2", consolidated=False, mask_and_scale=False)
+    for index, (band, (scale, offset)) in enumerate(zip(BANDS, TWIN, strict=True)):
+        dn = numbers(case.law, index)
+        by_hand = [[float(case.law.units(int(n)) * Fraction(scale) + 10_000 * Fraction(offset)) for n in r] for r in dn]
+        where = inner(10, case.resolution[band])
+        got, empty = raw[band].values[0], painted(dn == case.law.nodata, 10)
+        assert (got[where & empty] == -9999).all()
+        seen = where & ~empty
+        off = np.abs(got[seen] - painted(np.array(by_hand), 10)[seen])
+        assert off.max() <= 0.5 + 1e-3, band  # rounded once
+        assert seen.sum() > 1000
 
 
 def _check(case: Case, name: str, plan: Plan, cubes: Path) -> None:
