@@ -65,7 +65,8 @@ def child() -> None:
     plan = planned(folder, catalog, box).plan
     told = {"seconds": time.perf_counter() - start, "processor": time.process_time() - used}
     # not getrusage: what the parent held when it forked counts there
-    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM")) / 1024
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
     sys.stdout.write(f"\n{json.dumps(told | {'tiles': len(plan.tiles), 'peak': peak})}\n")
 
 
