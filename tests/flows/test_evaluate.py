@@ -235,7 +235,7 @@ def test_arrays_that_make_no_case_are_refused_in_one_line(saved, view, capsys, c
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, ["sources"]),
+        ([], 2, ["nothing to evaluate was named", "simulated"]),
         (["nothing"], 2, ["nothing' names no cases; give simulated, "]),
         (["none.npz"], 1, ["there is no file"]),
         (["empty"], 1, ["empty holds no landsat"]),
