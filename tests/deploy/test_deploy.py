@@ -101,9 +101,10 @@ def test_dask_understands_its_command_line(name: str) -> None:
     if command[1] == "worker":
         amount = {k: int(v) for k, _, v in [given["resources"].partition("=")]}
         wanted = cluster.GPU if "gpu" in name or "cpu-" in name else cluster.IO
-        # a slot of reading is a thread; one that fuses has a thread and a device of its own
+        # a slot is a thread; a device has as many tiles at once as on one machine
         assert amount == {wanted: given["nthreads"]}
-        assert amount.get(cluster.GPU, 1) == 1
+        if wanted == cluster.GPU:
+            assert amount[wanted] == (1 if "cpu-" in name else cluster.TILES["cuda"])
 
 
 @pytest.mark.parametrize("name", [n for n, (c, *_) in PARTS.items() if c[0] in ("prefect", "sh")])
@@ -314,7 +315,7 @@ def test_the_parts_find_each_other_and_let_nobody_else_in(certificates: Path, tm
         keys = {name: name.removeprefix("DASK_").lower().replace("__", ".").replace("_", "-") for name in settings}
         with dask.config.set({keys[name]: value for name, value in settings.items()}), _waited(address) as made:
             until = time.monotonic() + 60
-            while cluster.slots(made, cluster.IO) != 4 or cluster.slots(made, cluster.GPU) != 1:
+            while cluster.slots(made, cluster.IO) != 4 or cluster.slots(made, cluster.GPU) != 2:
                 assert time.monotonic() < until, "the workers did not come"
                 time.sleep(0.2)
             assert made.submit(sum, [1, 2], resources={cluster.GPU: 1}).result(timeout=60) == 3
