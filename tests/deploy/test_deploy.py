@@ -18,6 +18,7 @@ from typing import Any
 
 import dask
 import prefect.settings
+import psutil
 import pytest
 import yaml
 from distributed import Client
@@ -326,8 +327,10 @@ def test_the_parts_find_each_other_and_let_nobody_else_in(certificates: Path, tm
             with pytest.raises((OSError, TimeoutError, ValueError, RuntimeError, TypeError)):
                 Client(stranger, timeout=3, set_as_default=False)
     finally:
-        for process in running:
-            process.terminate()
+        # nannies and their workers together; those whose scheduler is gone may not heed a signal for minutes
+        parents = [psutil.Process(process.pid) for process in running]
+        for one in [p for parent in parents for p in (*parent.children(recursive=True), parent)]:
+            one.kill()
         for process in running:
             process.wait(30)
     assert subprocess.run(health, check=False, capture_output=True).returncode == 1

@@ -117,7 +117,14 @@ def test_the_order_of_mapping_entries_is_no_difference() -> None:
 
 @pytest.mark.parametrize("name", sorted(Options.model_fields))
 def test_every_option_changes_the_fingerprint(name: str) -> None:
-    other: dict[str, Any] = {"method": "copy", "device": "cuda", "landsat": "9", "snow": "mask", "nbar": "off"}
+    other: dict[str, Any] = {
+        "method": "copy",
+        "device": "cuda",
+        "precision": "float16",
+        "landsat": "9",
+        "snow": "mask",
+        "nbar": "off",
+    }
     other |= {"cloud_mask": "omnicloudmask", "radiometry": ("boa-offset=0",)}
     other |= {"adjustments": (Adjustment(platform="sentinel-2c", scale=(1.01,) * 6, offset=(0.0,) * 6),)}
     default = getattr(Options(), name)

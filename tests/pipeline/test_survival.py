@@ -193,8 +193,9 @@ def scheduler(folder: Path):
             running.append(subprocess.Popen([*command, *more], **quiet))
         yield head, address
     finally:
-        for process in reversed(running):
-            process.terminate()
+        # a worker whose scheduler is gone may wait for it for minutes before it heeds a signal
+        for process in running:
+            process.kill()
         for process in running:
             process.wait(30)
 
