@@ -84,19 +84,23 @@ def fusing(plan: Plan, *, slots: int = 1) -> Bound:
     """The bound of a worker that fuses `slots` tiles of `plan` at once."""
     patch = max((ref.patch for ref in plan.weights), default=60)
     context = any(ref.context for ref in plan.weights)
-    one = fusing_of(plan.grid, plan.options.time_shard, plan.options.batch, patch, context)
+    blocks = min(2, len(cube.blocks(len(plan.scenes), plan.options.time_shard)))
+    one = fusing_of(plan.grid, plan.options.time_shard, plan.options.batch, patch, context, blocks)
     return replace(one, slots=slots)
 
 
-def fusing_of(grid: Grid, time_shard: int, batch: int, patch: int = 60, context: bool = False) -> Bound:
+def fusing_of(
+    grid: Grid, time_shard: int, batch: int, patch: int = 60, context: bool = False, blocks: int = 2
+) -> Bound:
     """The same from what decides it: `patch` the side of the model window in px, `context` whether the network sees
-    Sentinel-2 of both sides of the date."""
+    Sentinel-2 of both sides of the date, `blocks` of dates in memory: one in the making, one on its way to the store,
+    where the year has more than one."""
     side = _side(grid)
     window = (side + 2 * patch) ** 2
     block = time_shard * side**2
     dates = 6 + (10 if context else 0)  # reference, Landsat brought up, prediction, weights, sums, copies
     work = {
-        "block": block * LAYERS,
+        "block": blocks * block * LAYERS,
         "encoding": block * ENCODING,
         # a few runs of days are kept as they are stored, and their masks; Landsat's are a ninth, and its pan
         "days": RUN * window * ((KEPT + 1) * (PIXEL + 1) + PIXEL // 9 + 1),
