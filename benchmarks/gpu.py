@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Figure, Table, at_least, at_most
-from benchmarks.network import SHIPPED, Case, drawn, inputs, naive, psnr, useful
+from benchmarks.network import SHIPPED, Case, drawn, inputs, naive, psnr, shipped, useful
 from marstfn.batches import Batches, Model
 from marstfn.convolution import FORMS, SUMMED
 from marstfn.inference import Inference
-from marstfn.model import Config, build
+from marstfn.model import Config
 from marstfn.precision import DTYPES, NDVI, RMSE, differences, samples
 from marstfn.predict import Predictor
 from marstfn.reference import CHANNELS
@@ -133,10 +133,7 @@ def tf32(on: bool) -> Iterator[None]:
 def _cases(quick: bool) -> list[Case]:
     if quick:
         return [Case("growth 8, 24 px", drawn(8, 24, features=16), 2, 4)]
-    weights = load(SHIPPED)
-    shipped = build(weights.config).eval()
-    shipped.load_state_dict(weights.state)
-    return [Case(SHIPPED, shipped, 8, 4), *(Case(f"growth {g}, {p} px", drawn(g, p), 8, 4) for g, p in TARGETS)]
+    return [Case(SHIPPED, shipped(), 8, 4), *(Case(f"growth {g}, {p} px", drawn(g, p), 8, 4) for g, p in TARGETS)]
 
 
 def _correct(device: torch.device, quick: bool) -> Table:

@@ -36,17 +36,22 @@ class Case:
     ratio: float
 
 
+def shipped() -> Network:
+    """The network that is shipped, in the form it learned in."""
+    weights = load(SHIPPED)
+    network = build(weights.config).eval()
+    network.load_state_dict(weights.state)
+    return network
+
+
 def cases(quick: bool) -> list[Case]:
     """Growth 32 and 64 with parameters drawn at random, at 60 and 120 px, and the network that is shipped."""
     if quick:
         return [Case("growth 8, 24 px", drawn(8, 24, features=16), 2, 1.3)]
-    weights = load(SHIPPED)
-    shipped = build(weights.config).eval()
-    shipped.load_state_dict(weights.state)
     return [
         *(Case(f"growth {g}, 60 px", drawn(g, 60), 2, 1.3) for g in (32, 64)),
         *(Case(f"growth {g}, 120 px", drawn(g, 120), 1, 2.0) for g in (32, 64)),
-        Case(f"{SHIPPED}, 60 px", shipped, 4, 1.3),
+        Case(f"{SHIPPED}, 60 px", shipped(), 4, 1.3),
     ]
 
 

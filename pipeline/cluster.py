@@ -60,10 +60,10 @@ def connect(
 ) -> Iterator[Client]:
     """A client to the scheduler at `address`, or to a cluster on loopback that lives as long as the context.
 
-    The embedded cluster has one process that reads (resource IO) and one process a device that fuses (resource GPU=1,
-    one thread); without a GPU the processor is the device. Raises ClusterError within seconds where the scheduler at
-    `address` does not answer, is reached over a network without TLS or with the wrong certificates, or where no worker
-    offers the resource GPU.
+    The embedded cluster has one process that reads (resource IO) and one process a device that fuses (resource GPU,
+    a thread and a unit of it for each of TILES); without a GPU the processor is the device. Raises ClusterError within
+    seconds where the scheduler at `address` does not answer, is reached over a network without TLS or with the wrong
+    certificates, or where no worker offers the resource GPU.
     """
     chosen = defaults or Settings()
     with dask.config.set(dict(CONFIG)):

@@ -26,6 +26,7 @@ from pipeline.store import Store, Unsupported
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+"""What the run at work in a store holds; on a disk the kernel keeps it (pipeline.job.alone)."""
 LIFE = 60.0
 """Seconds without renewal after which a lock is anybody's."""
 RENEWALS = 6

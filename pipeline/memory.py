@@ -17,6 +17,7 @@ from pipeline.days import KEPT, RUN
 from pipeline.errors import ClusterError
 from pipeline.grid import Grid
 from pipeline.plan import Plan
+from pipeline.settings import THREADS
 
 MB = 1_000_000
 READER, FUSER = 290 * MB, 560 * MB
@@ -61,7 +62,7 @@ class Bound:
         return self.total / MB
 
 
-def reading(plan: Plan, *, slots: int = 1, threads: int = units.THREADS, side: int = 1) -> Bound:
+def reading(plan: Plan, *, slots: int = 1, threads: int = THREADS, side: int = 1) -> Bound:
     """The bound of a worker that reads `slots` units of `side` x `side` tiles of `plan` at once, with `threads` threads
     in all."""
     tile = _side(plan.grid)
@@ -110,7 +111,7 @@ def fusing_of(
     return Bound("fuse", FUSER, work)
 
 
-def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = units.THREADS) -> None:
+def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = THREADS) -> None:
     """Raise ClusterError where a worker has less memory than a tile of `plan` may take, before anything is read.
     Larger reading units are made only where there is room for them.
 

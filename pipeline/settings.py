@@ -21,6 +21,9 @@ CONFIG = "MARSTFN_CONFIG"
 PROFILE = "MARSTFN_PROFILE"
 """Names the table of the configuration file that overrides its top level."""
 
+THREADS = 24
+"""Threads that read in a process, where nothing else is said."""
+
 
 class Settings(BaseSettings):
     """Defaults of every run: MARSTFN_<NAME> in the environment, then the configuration file, then these."""
@@ -42,7 +45,7 @@ class Settings(BaseSettings):
     aoi_max_bytes: Annotated[int, Field(gt=0)] = aoi.MAX_BYTES
     timeout: Annotated[float, Field(gt=0)] = 60.0
     """Seconds to wait for an answer of a catalogue."""
-    io_threads: Annotated[int, Field(ge=1, le=128)] = 24
+    io_threads: Annotated[int, Field(ge=1, le=128)] = THREADS
     """Threads that read assets on the I/O worker of a local cluster."""
     unit_mb: Annotated[int, Field(ge=0)] = 2100
     """Megabytes that the pixels of one reading unit may take; two are read at once. 0: each tile by itself."""

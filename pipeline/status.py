@@ -12,12 +12,11 @@ from itertools import pairwise
 
 from pipeline import cube, ledger, yields
 from pipeline.errors import CubeError, StoreError
+from pipeline.lease import LOCK as LOCK
 from pipeline.outlook import span
 from pipeline.plan import Plan, parsed
 from pipeline.store import FUSED, LEDGER, PLAN, Store
 
-LOCK = ".lock"
-"""What the run that works in a store on a disk holds, with its process in it (pipeline.job.alone)."""
 STAGES: tuple[ledger.Stage, ...] = ("ingest", "fuse")
 RECENT = 20
 """Tiles that the present rate is taken from: enough to be steady, few enough to forget how it was before."""

@@ -70,14 +70,8 @@ class Store:
         """The bytes of object `name`, or None where there is none."""
         if self._absent():
             return None
-        try:
-            return bytes(obstore.get(self._objects(), name).bytes())
-        except FileNotFoundError:
-            return None
-        except (BaseError, OSError) as error:
-            raise StoreError(
-                f"cannot read {self.join(name)}: {plainly(error)}; check that the store can be reached"
-            ) from error
+        found = self.tagged(name)
+        return None if found is None else found[0]
 
     def write(self, name: str, data: bytes) -> None:
         """Write object `name` whole or not at all."""

@@ -16,6 +16,7 @@ from pipeline import cloudmask, cube
 from pipeline.cube import Group
 from pipeline.grid import CELL, Grid, Tile, Window
 from pipeline.plan import Plan
+from pipeline.settings import THREADS
 
 REACH = 1920
 """Side in 10 m pixels beyond which a unit is not grown: what is then read twice is a half of the least with blocks of
@@ -31,9 +32,6 @@ SCRATCH = 11
 """Bytes of a pixel that a reading thread holds beside what it leaves: numbers as stored and as float32, the marks of
 what is nothing, GDAL's blocks. Measured on two cores: 10.5 with 8 threads, 7.3 with 16, 4.6 with 24, which do not all
 compute at once there."""
-
-THREADS = 24
-"""Threads that read in a process, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

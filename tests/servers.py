@@ -153,6 +153,18 @@ def bucket(endpoint: str, name: str, files: Mapping[str, Path]) -> None:
             assert answer.status == 200
 
 
+def gdal_s3(endpoint: str, key: str, secret: str) -> dict[str, str]:
+    """The environment in which GDAL finds an endpoint that is not Amazon's."""
+    return {
+        "AWS_S3_ENDPOINT": endpoint.removeprefix("http://"),
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+    }
+
+
 # --- processes --------------------------------------------------------------------------------------------------------
 
 

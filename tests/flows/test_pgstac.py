@@ -152,14 +152,7 @@ def test_the_flow_reads_from_an_s3_endpoint(database, year, calm, tmp_path, monk
         holding(database, "s3", collections, json.loads(text), tmp_path) as api,
     ):
         servers.bucket(endpoint, "year", files)
-        for name, value in {
-            "AWS_S3_ENDPOINT": endpoint.removeprefix("http://"),
-            "AWS_HTTPS": "NO",
-            "AWS_VIRTUAL_HOSTING": "FALSE",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-        }.items():
+        for name, value in servers.gdal_s3(endpoint, "AKIAIOSFODNN7EXAMPLE", SECRET).items():
             monkeypatch.setenv(name, value)
         whole_run(year, f"simulated@{api.url}", tmp_path / "store")
         assert (tmp_path / "moto.log").read_text().count(" 206 ") > 500
