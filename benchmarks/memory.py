@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.measure import Figure, Table
 from benchmarks.slopes import figures
 from pipeline import memory
 from pipeline.ledger import Stage
 
-WARM = 20
+WARM = 60
 """Tiles at the beginning that do not count: pools, caches and arenas are filled with them."""
+WORKER = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "OMP_NUM_THREADS": "1",
+    "GDAL_CACHEMAX": "64",
+    "MARSTFN_IO_THREADS": "8",
+    "MARSTFN_UNIT_MB": "0",
+}
+"""What a process of a cluster is started with, by pipeline.cluster and by Dask's own nanny; eight threads read."""
+UNCACHED = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""Without what glibc keeps by thread for the next request: up to some hundred kilobytes a thread, filled over hundreds
+of tiles, which its own count takes for allocated."""
+COUNTED = (
+    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+)  # fmt: skip
+"""Fields of glibc's `struct mallinfo2`, in its order."""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -30,6 +48,8 @@ class Run:
     """The most that the process held during each tile."""
     resident: tuple[float, ...]
     """What it held after each."""
+    allocated: tuple[float, ...]
+    """What of it was allocated then, by the allocator's own count (glibc; else empty)."""
     bound: float
 
 
@@ -38,18 +58,28 @@ def tables(quick: bool) -> list[Table]:
     sizes: Sequence[tuple[int, tuple[int, int]]] = (
         ((60, (6, 2)),) if quick else ((240, (36, 12)), (240, (72, 24)), (480, (36, 12)), (480, (72, 24)))
     )
-    return [_row(4 if quick else 15, 12 if quick else 200), _peaks(sizes, 8 if quick else 48)]
+    return [_row(4 if quick else 17, 12 if quick else 200), _peaks(sizes, 8 if quick else 48)]
 
 
 def _row(side: int, tiles: int) -> Table:
     shown: list[Figure] = []
+    warm = WARM if tiles > WARM else 4
     with tempfile.TemporaryDirectory() as folder:
         for stage in ("ingest", "fuse"):
-            run = measured(folder, stage, (side, side), 60, (4, 2), 48, tiles, tiles + side + 2)
-            warm = WARM if tiles > 2 * WARM else 4
-            for what, values in (("peak", run.peaks), ("resident", run.resident)):
-                shown += figures(f"{stage}, {what} of a tile", values[warm:], "MB", 0.1)
-    notes = (f"{tiles} tiles of 60 px in a row in one process, the first {WARM} not counted; 4 + 2 dates, additive",)
+            for settings in ({}, UNCACHED):
+                run = measured(
+                    folder, stage, (side, side), 60, (4, 2), 48, tiles + warm, tiles + warm + side + 2, settings
+                )
+                kinds = {"allocated": run.allocated} if settings else {"peak": run.peaks, "resident": run.resident}
+                for what, values in kinds.items():
+                    if values:
+                        shown += figures(f"{stage}, {what} of a tile", values[warm:], "MB", 0.1)
+    notes = (
+        f"{tiles} tiles of 60 px in a row in one process, {warm} more before them not counted; 4 + 2 dates, additive; "
+        "slope by Theil and Sen, interval by blocked bootstrap",
+        "peak and resident: as the kernel counts them, in a worker's settings; allocated: by the allocator's own count "
+        "after each tile, in a second run without its caches by thread",
+    )
     return Table("Memory along a run", tuple(shown), notes)
 
 
@@ -67,31 +97,24 @@ def _peaks(sizes: Sequence[tuple[int, tuple[int, int]]], shard: int) -> Table:
 
 def measured(
     folder: str, stage: Stage, tiles: tuple[int, int], side: int, days: tuple[int, int], shard: int, count: int,
-    ready: int,
+    ready: int, settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Run:  # fmt: skip
-    """`stage` over the first `count` of the tiles, in a process with a worker's settings; ingest makes `ready` tiles
-    ready, so that each that is fused has its neighbours."""
+    """`stage` over the first `count` of the tiles, in a process with a worker's settings and `settings` beside them;
+    ingest makes `ready` tiles ready, so that each that is fused has its neighbours."""
     number = count if stage == "fuse" else min(ready, tiles[0] * tiles[1])
     arguments = json.dumps([folder, stage, tiles, side, days, shard, number])
-    environment = {
-        **os.environ,
-        "MALLOC_ARENA_MAX": "2",
-        "GDAL_CACHEMAX": "64",
-        "MARSTFN_IO_THREADS": "8",
-        "MARSTFN_UNIT_MB": "0",
-    }
     done = subprocess.run(
         [sys.executable, "-c", "from benchmarks import memory; memory.child()", arguments],
-        env=environment, capture_output=True, text=True, check=False,
+        env={**os.environ, **WORKER, **settings}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{stage} over {number} tiles of {side} px failed: {done.stderr[-2000:]}")
-    peaks, resident, bound = json.loads(done.stdout.splitlines()[-1])
-    return Run(tuple(peaks), tuple(resident), bound)
+    peaks, resident, allocated, bound = json.loads(done.stdout.splitlines()[-1])
+    return Run(tuple(peaks), tuple(resident), tuple(allocated), bound)
 
 
 def child() -> None:
-    """What the process does: print peaks, resident sizes and the bound as one line of JSON."""
+    """What the process does: print peaks, resident and allocated sizes and the bound as one line of JSON."""
     import distributed  # noqa: F401 - as in a worker
 
     import pipeline.workers
@@ -103,19 +126,20 @@ def child() -> None:
 
     made = scenery.made(Path(folder), rows, columns, side, tuple(days), time_shard=shard, batch=1)
     work = made.ingest if stage == "ingest" else made.fuse
-    peaks, resident = [], []
+    peaks, resident, allocated = [], [], []
     for tile in list(made.plan.grid.tiles())[:count]:
         gc.collect()
         _forget_peak()
         work(tile)
         peaks.append(_size("VmHWM"))
         resident.append(_size("VmRSS"))
+        allocated += _allocated()
     if stage == "ingest":
         bound = memory.reading(made.plan, threads=8)
     else:
         bound = memory.fusing(made.plan)
         bound = memory.Bound(bound.stage, bound.process, {k: v for k, v in bound.work.items() if k != "network"})
-    sys.stdout.write(f"\n{json.dumps([peaks, resident, bound.megabytes])}\n")
+    sys.stdout.write(f"\n{json.dumps([peaks, resident, allocated, bound.megabytes])}\n")
 
 
 def _forget_peak() -> None:
@@ -124,6 +148,23 @@ def _forget_peak() -> None:
         CLEAR.write_text("5")
     except OSError:
         return
+
+
+class _Count(ctypes.Structure):
+    """What glibc counts of its allocator."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in COUNTED]
+
+
+def _allocated() -> list[float]:
+    """Megabytes that the C allocator has handed out and not got back, one figure; none where it does not count."""
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if ask is None:
+        return []
+    gc.collect()
+    ask.restype = _Count
+    found = ask()
+    return [(found.uordblks + found.hblkhd) / 1e6]
 
 
 def _size(name: str) -> float:

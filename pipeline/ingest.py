@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cache
@@ -248,38 +249,50 @@ def _read_ahead(blocks: Sequence[_Block]) -> Iterator[tuple[_Block, dict[str, ND
     sizes = [block.size(names) for block, names in steps]
     coming: deque[Future[dict[str, NDArray[Any]]]] = deque()
     nothing: NDArray[np.bool_] | None = None
-    with ThreadPoolExecutor(units.LOADS, thread_name_prefix="ahead") as ahead:
 
-        def begin(held: int, first: int) -> None:
-            """Begin with loads from `first` on, that one in any case, while those from `held` on may be held."""
-            while (last := first + len(coming)) < len(steps):
-                if coming and (len(coming) == units.LOADS or sum(sizes[held : last + 1]) > 2 * units.TOGETHER):
-                    break
-                read, names = steps[last][0].read, steps[last][1]
-                coming.append(ahead.submit(copy_context().run, read, names))  # logs there bear the tile's name, too
+    def begin(held: int, first: int) -> None:
+        """Begin with loads from `first` on, that one in any case, while those from `held` on may be held."""
+        while (last := first + len(coming)) < len(steps):
+            if coming and (len(coming) == units.LOADS or sum(sizes[held : last + 1]) > 2 * units.TOGETHER):
+                break
+            read, names = steps[last][0].read, steps[last][1]
+            coming.append(_ahead().submit(copy_context().run, read, names))  # logs there bear the tile's name, too
 
-        try:
-            for index, (block, names) in enumerate(steps):
-                start = time.perf_counter()
-                begin(index, index)
-                data = coming.popleft().result()
-                begin(index, index + 1)
-                waited = time.perf_counter() - start
-                if names == ("clear",):
-                    assert nothing is not None
-                    data["clear"][nothing] = NOTHING
-                    nothing = None
-                elif block.group.masked:
-                    for band in data.values():
-                        if nothing is None:
-                            nothing = np.zeros(band.shape, np.bool_)
-                        for day, values in zip(nothing, band, strict=True):
-                            day |= values == FILL
-                yield block, data, waited
-                del data
-        finally:
-            for future in coming:
-                future.cancel()
+    try:
+        for index, (block, names) in enumerate(steps):
+            start = time.perf_counter()
+            begin(index, index)
+            data = coming.popleft().result()
+            begin(index, index + 1)
+            waited = time.perf_counter() - start
+            if names == ("clear",):
+                assert nothing is not None
+                data["clear"][nothing] = NOTHING
+                nothing = None
+            elif block.group.masked:
+                for band in data.values():
+                    if nothing is None:
+                        nothing = np.zeros(band.shape, np.bool_)
+                    for day, values in zip(nothing, band, strict=True):
+                        day |= values == FILL
+            yield block, data, waited
+            del data
+    finally:
+        for future in coming:
+            future.cancel()
+        wait(coming)
+
+
+_kept = threading.local()
+
+
+def _ahead() -> ThreadPoolExecutor:
+    """Threads that wait for the loads of the tile that this thread reads; they live on, for a start of three costs a
+    small tile a twentieth of its time."""
+    if not hasattr(_kept, "ahead"):
+        _kept.ahead = ThreadPoolExecutor(units.LOADS, thread_name_prefix="ahead")
+    found: ThreadPoolExecutor = _kept.ahead
+    return found
 
 
 def _objects(plan: Plan, tile: Tile) -> Iterator[str]:
