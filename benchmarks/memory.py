@@ -9,30 +9,28 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+
+import dask
+import numpy as np
 
 from benchmarks.measure import Figure, Table
-from benchmarks.slopes import figures
-from pipeline import memory
+from benchmarks.slopes import figures, trend
+from pipeline import cluster, memory
 from pipeline.ledger import Stage
 
 WARM = 60
 """Tiles at the beginning that do not count: pools, caches and arenas are filled with them."""
 WORKER = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
-    "OMP_NUM_THREADS": "1",
+    **cluster.ALLOCATOR,
+    **{str(k): str(v) for k, v in dask.config.get("distributed.nanny.pre-spawn-environ").items()},
     "GDAL_CACHEMAX": "64",
     "MARSTFN_IO_THREADS": "8",
     "MARSTFN_UNIT_MB": "0",
 }
-"""What a process of a cluster is started with, by pipeline.cluster and by Dask's own nanny; eight threads read."""
-UNCACHED = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-"""Without what glibc keeps by thread for the next request: up to some hundred kilobytes a thread, filled over hundreds
-of tiles, which its own count takes for allocated."""
+"""What a process of a cluster is started with; eight threads read."""
 COUNTED = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
 )  # fmt: skip
@@ -66,19 +64,18 @@ def _row(side: int, tiles: int) -> Table:
     warm = WARM if tiles > WARM else 4
     with tempfile.TemporaryDirectory() as folder:
         for stage in ("ingest", "fuse"):
-            for settings in ({}, UNCACHED):
-                run = measured(
-                    folder, stage, (side, side), 60, (4, 2), 48, tiles + warm, tiles + warm + side + 2, settings
-                )
-                kinds = {"allocated": run.allocated} if settings else {"peak": run.peaks, "resident": run.resident}
-                for what, values in kinds.items():
-                    if values:
-                        shown += figures(f"{stage}, {what} of a tile", values[warm:], "MB", 0.1)
+            run = measured(folder, stage, (side, side), 60, (4, 2), 48, tiles + warm, tiles + warm + side + 2)
+            shown += figures(f"{stage}, peak of a tile", run.peaks[warm:], "MB", 0.1)
+            for what, values in (("resident", run.resident), ("allocated", run.allocated)):
+                if values:
+                    found = trend(values[warm:])
+                    shown.append(
+                        Figure(f"{stage}, {what} after a tile, gain", (found.low, found.gain, found.high), "MB")
+                    )
     notes = (
         f"{tiles} tiles of 60 px in a row in one process, {warm} more before them not counted; 4 + 2 dates, additive; "
         "slope by Theil and Sen, interval by blocked bootstrap",
-        "peak and resident: as the kernel counts them, in a worker's settings; allocated: by the allocator's own count "
-        "after each tile, in a second run without its caches by thread",
+        "peak and resident as the kernel counts them, in a worker's settings; allocated: by the allocator's own count",
     )
     return Table("Memory along a run", tuple(shown), notes)
 
@@ -97,26 +94,24 @@ def _peaks(sizes: Sequence[tuple[int, tuple[int, int]]], shard: int) -> Table:
 
 def measured(
     folder: str, stage: Stage, tiles: tuple[int, int], side: int, days: tuple[int, int], shard: int, count: int,
-    ready: int, settings: Mapping[str, str] = MappingProxyType({}),
+    ready: int,
 ) -> Run:  # fmt: skip
-    """`stage` over the first `count` of the tiles, in a process with a worker's settings and `settings` beside them;
-    ingest makes `ready` tiles ready, so that each that is fused has its neighbours."""
+    """`stage` over the first `count` of the tiles, in a process with a worker's settings; ingest makes `ready`
+    tiles ready, so that each that is fused has its neighbours."""
     number = count if stage == "fuse" else min(ready, tiles[0] * tiles[1])
     arguments = json.dumps([folder, stage, tiles, side, days, shard, number])
     done = subprocess.run(
         [sys.executable, "-c", "from benchmarks import memory; memory.child()", arguments],
-        env={**os.environ, **WORKER, **settings}, capture_output=True, text=True, check=False,
+        env={**os.environ, **WORKER}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{stage} over {number} tiles of {side} px failed: {done.stderr[-2000:]}")
     peaks, resident, allocated, bound = json.loads(done.stdout.splitlines()[-1])
-    return Run(tuple(peaks), tuple(resident), tuple(allocated), bound)
+    return Run(tuple(peaks), tuple(resident), tuple(a for a in allocated if not np.isnan(a)), bound)
 
 
 def child() -> None:
     """What the process does: print peaks, resident and allocated sizes and the bound as one line of JSON."""
-    import distributed  # noqa: F401 - as in a worker
-
     import pipeline.workers
 
     folder, stage, (rows, columns), side, days, shard, count = json.loads(sys.argv[1])
@@ -126,20 +121,19 @@ def child() -> None:
 
     made = scenery.made(Path(folder), rows, columns, side, tuple(days), time_shard=shard, batch=1)
     work = made.ingest if stage == "ingest" else made.fuse
-    peaks, resident, allocated = [], [], []
-    for tile in list(made.plan.grid.tiles())[:count]:
+    found = np.full((3, count), np.nan)  # made beforehand: lists would grow with what is measured
+    tiles = list(made.plan.grid.tiles())[:count]
+    for k, tile in enumerate(tiles):
         gc.collect()
         _forget_peak()
         work(tile)
-        peaks.append(_size("VmHWM"))
-        resident.append(_size("VmRSS"))
-        allocated += _allocated()
+        found[:, k] = _size("VmHWM"), _size("VmRSS"), _allocated()
     if stage == "ingest":
         bound = memory.reading(made.plan, threads=8)
     else:
         bound = memory.fusing(made.plan)
         bound = memory.Bound(bound.stage, bound.process, {k: v for k, v in bound.work.items() if k != "network"})
-    sys.stdout.write(f"\n{json.dumps([peaks, resident, allocated, bound.megabytes])}\n")
+    sys.stdout.write(f"\n{json.dumps([*found.tolist(), bound.megabytes])}\n")
 
 
 def _forget_peak() -> None:
@@ -156,15 +150,15 @@ class _Count(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in COUNTED]
 
 
-def _allocated() -> list[float]:
-    """Megabytes that the C allocator has handed out and not got back, one figure; none where it does not count."""
+def _allocated() -> float:
+    """Megabytes that the C allocator has handed out and not got back; NaN where it does not count."""
     ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if ask is None:
-        return []
+        return float("nan")
     gc.collect()
     ask.restype = _Count
     found = ask()
-    return [(found.uordblks + found.hblkhd) / 1e6]
+    return float(found.uordblks + found.hblkhd) / 1e6
 
 
 def _size(name: str) -> float:

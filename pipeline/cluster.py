@@ -32,7 +32,17 @@ LOOPBACK = "127.0.0.1"
 PATIENCE = 8.0
 """Seconds in which an existing scheduler must answer and show its workers."""
 
+ALLOCATOR: Mapping[str, str] = {
+    # 24 threads would have up to 16 heaps on two processors, none of which gives back what another could use
+    "MALLOC_ARENA_MAX": "2",
+    # glibc keeps up to a quarter of a megabyte by thread for the next request: filled over hundreds of tiles, so that
+    # a worker seems to grow; to do without cost no time (tiles of 60 px, three runs each in turn)
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+}
+"""What glibc reads once, when a process begins: later, as the rest of a worker's environment, it comes too late."""
+
 CONFIG: Mapping[str, Any] = {
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ALLOCATOR.items()},
     # tiles are large and results tiny: nothing is worth spilling, moving or computing in two places
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -155,7 +165,6 @@ def _embedded(device: str, chosen: Settings) -> Iterator[Client]:
     # what fails in a task comes home with its future; a heartbeat that misses a closing scheduler is no error
     common["silence_logs"] = logging.CRITICAL
     env = {
-        "MALLOC_ARENA_MAX": "2",
         "GDAL_CACHEMAX": "64",
         "MARSTFN_IO_THREADS": str(chosen.io_threads),
         # threads that spin while they wait took nine times the processor time where cores were shared with the reader

@@ -176,6 +176,14 @@ def test_everything_listens_on_loopback_only(client):
     assert client.dashboard_link.startswith("http://127.0.0.1:")
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux tells what a process began with")
+def test_workers_begin_with_what_their_allocator_is_told(client):
+    """What Dask sets in a process that runs already comes too late for glibc."""
+    for began in client.run(Path("/proc/self/environ").read_bytes).values():
+        for name, value in cluster.ALLOCATOR.items():
+            assert f"{name}={value}".encode() in began.split(b"\0")
+
+
 def test_devices_are_pinned_one_a_process(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, GPU-abc")
     assert cluster.devices("cuda") == ["0", "GPU-abc"]
