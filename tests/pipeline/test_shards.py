@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def empty(store, dtype: str = "int16", compressors=None, shape=(6, 24, 36), fill
 
 def made(array, data) -> list[bytes]:
     chunk, codec = shards.plain(array)
-    return shards.encoded(data, array.shards, chunk, array.fill_value, codec)
+    return list(shards.encoded(data, array.shards, chunk, array.fill_value, codec))
 
 
 @settings(max_examples=25, deadline=None)
@@ -75,6 +76,53 @@ def test_a_shard_of_nothing_is_no_object_and_replaces_one(tmp_path):
         assert nothing == []
         shards.put(array, (0, 0, 0), nothing)
         assert (np.asarray(array[:]) == FILL).all()
+
+
+@pytest.mark.parametrize("processors", [1, 2, 5])
+def test_the_object_is_the_same_however_many_threads_share_it(processors, monkeypatch):
+    data = np.random.default_rng(5).integers(1, 200, (1, 40, 72)).astype(np.int16)
+    data[:, 8:16, 6:12] = FILL
+    shape, chunk, codec = data.shape, (1, 2, 6), shards.Blosc("zstd", 3, shards.Blosc.BITSHUFFLE)
+    monkeypatch.setattr(shards, "_processors", lambda: processors)
+    parts = list(shards.encoded(data, shape, chunk, FILL, codec))
+    places = [(slice(y, y + 2), slice(x, x + 6)) for y in range(0, 40, 2) for x in range(0, 72, 6)]
+    alone = [codec.encode(np.ascontiguousarray(data[:, y, x])) for y, x in places if (data[:, y, x] != FILL).any()]
+    assert len(alone) == len(places) - 4
+    assert parts[:-2] == alone
+
+
+def test_what_is_encoded_is_written_while_later_chunks_are_waited_for(monkeypatch):
+    shape, chunk, codec = (1, 2, 64), (1, 2, 2), shards.Blosc("zstd", 3, shards.Blosc.BITSHUFFLE)
+    taken, encode = threading.Event(), shards._chunk
+
+    def held(data, chunk, fill, codec, start):
+        assert start[-1] < 62 or taken.wait(60), "the last chunk was asked for before the first was handed out"
+        return encode(data, chunk, fill, codec, start)
+
+    monkeypatch.setattr(shards, "_chunk", held)
+    coming = shards.encoded(np.ones(shape, np.int16), shape, chunk, FILL, codec)
+    first = next(coming)
+    taken.set()
+    assert len([first, *coming]) == 32 + 2
+
+
+def test_a_chunk_that_cannot_be_encoded_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch):
+    array = empty(zarr.storage.LocalStore(tmp_path / "a.zarr"))
+    shards.put(array, (0, 0, 0), [b"old"])
+    encode = shards._chunk
+
+    def failing(data, chunk, fill, codec, start):
+        if start[1:] == (6, 12):
+            raise MemoryError
+        return encode(data, chunk, fill, codec, start)
+
+    monkeypatch.setattr(shards, "_chunk", failing)
+    chunk, codec = shards.plain(array)
+    pieces = shards.encoded(np.ones((3, 12, 24), np.int16), array.shards, chunk, FILL, codec)
+    with pytest.raises(MemoryError):
+        shards.put(array, (0, 0, 0), pieces)
+    files = [p for p in (tmp_path / "a.zarr" / "c").rglob("*") if p.is_file()]
+    assert [(p.name, p.read_bytes()) for p in files] == [("0", b"old")]
 
 
 def test_what_another_codec_made_is_left_to_zarr(tmp_path):
