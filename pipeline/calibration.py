@@ -72,7 +72,7 @@ def rates(
     A cache that is damaged or cannot be written costs only its use.
     """
     known = kept("calibrations", identity(plan))
-    found = _understood(known) if known and time.time() - known.get("taken", 0) < STALE_S else None
+    found = _understood(known) if known and _fresh(known.get("taken")) else None
     if found is None and calibrate:
         say("measuring this machine (a few seconds; MARSTFN_CALIBRATE=false leaves it out)")
         found = measured(plan)
@@ -88,7 +88,7 @@ def measured(plan: Plan) -> Rates:
 def learn(plan: Plan, cluster: str, ingest_mb_s: float | None, fuse_px_s: float | None, run: str) -> None:
     """Remember what a run came to; the same `run` twice counts once."""
     known = kept("runs", _kind(plan, cluster)) or {}
-    earlier = [r for r in known.get("runs", ()) if isinstance(r, dict) and r.get("run") != run]
+    earlier = [r for r in _listed(known.get("runs")) if isinstance(r, dict) and r.get("run") != run]
     told = {"run": run, "ingest": ingest_mb_s, "fuse": fuse_px_s}
     keep("runs", _kind(plan, cluster), {"runs": [*earlier, told][-RUNS:]})
 
@@ -106,7 +106,7 @@ def keep(table: str, key: str, entry: dict[str, Any]) -> None:
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         Store(str(cache_folder())).write(NAME, json.dumps({"format": FORMAT, **found}, indent=1).encode())
-    except (OSError, MarstfnError) as error:
+    except (OSError, RuntimeError, MarstfnError) as error:  # RuntimeError: nobody knows where home is
         log.info("rates are not kept: %s", error)
 
 
@@ -116,8 +116,16 @@ def _cache() -> dict[str, dict[str, Any]]:
         if found["format"] != FORMAT:
             return {}
         return {name: found[name] for name in ("calibrations", "runs") if isinstance(found.get(name), dict)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _fresh(taken: Any) -> bool:
+    return isinstance(taken, int | float) and time.time() - taken < STALE_S
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _understood(entry: dict[str, Any]) -> Rates | None:
@@ -136,7 +144,7 @@ def _kind(plan: Plan, cluster: str) -> str:
 
 def _learned(plan: Plan, cluster: str) -> dict[str, Any]:
     """Fields of Rates as earlier runs of this kind have them: the middle one of each."""
-    runs = (kept("runs", _kind(plan, cluster)) or {}).get("runs", ())
+    runs = _listed((kept("runs", _kind(plan, cluster)) or {}).get("runs"))
     out: dict[str, Any] = {}
     for name, field in (("ingest", "ingest_mb_s"), ("fuse", "fuse_px_s")):
         values = [r.get(name) for r in runs if isinstance(r, dict)]

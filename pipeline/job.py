@@ -133,9 +133,10 @@ def prepare(
         if growth.growing(job.plan, store.written(PLAN)) and status.read(store).complete:
             _tell_new(job, request, area, listener, defaults)
         return job
-    made = _writable(store)
+    made, held = _writable(store), False
     try:
         with alone(store):
+            held = True
             # whoever had the lock a moment ago may have planned
             if store.read(PLAN) is None:
                 plan, items = planner.make_plan(request, area=area, listener=listener, defaults=defaults)
@@ -144,9 +145,10 @@ def prepare(
                 if _first(store, plan):
                     return Job(plan, store, {item.id: item for item in items})
     except BaseException:
-        if made is not None:
-            (made / LOCK).unlink(missing_ok=True)
-            made.rmdir()
+        if made is not None and held:  # else it is another run's by now
+            with suppress(OSError):  # not empty: something was kept there
+                (made / LOCK).unlink(missing_ok=True)
+                made.rmdir()
         raise
     return prepare(request, listener, area=area, compare=compare)
 

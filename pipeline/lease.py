@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -142,7 +143,16 @@ def _identity() -> dict[str, Any]:
         "boot": psutil.boot_time(),
         "process": process.pid,
         "born": process.create_time(),
+        "pids": _numbering(),
     }
+
+
+def _numbering() -> str | None:
+    """Which processes of a host the numbers here are of (Linux): containers on one host may share its name."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
 
 
 def _document(identity: dict[str, Any], beat: int) -> bytes:
@@ -164,6 +174,8 @@ def _name(holder: dict[str, Any]) -> str:
 def _dead(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that is gone; of another machine nobody can tell."""
     if holder.get("host") != socket.gethostname() or abs(float(holder.get("boot", 0)) - psutil.boot_time()) > 5:
+        return False
+    if holder.get("pids") != _numbering():
         return False
     try:
         process = psutil.Process(int(holder["process"]))

@@ -140,8 +140,8 @@ def _check_types(record: Record) -> None:
             raise TypeError(f"{name} is a {type(value).__name__}")
     if not all(isinstance(checksum, str) for checksum in record.checksums.values()):
         raise TypeError("checksums are not all text")
-    if record.written:
-        datetime.fromisoformat(record.written)
+    if record.written and datetime.fromisoformat(record.written).tzinfo is None:
+        raise ValueError(f"written has no time zone: {record.written}")
 
 
 def clear(store: Store, stage: Stage) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from dask.utils import parse_bytes
+from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -73,6 +75,17 @@ class Settings(BaseSettings):
     address that is not loopback."""
     dashboard: str = "127.0.0.1:0"
     """Address of the Dask dashboard of a local cluster; loopback, for it runs code for whoever reaches it."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _as_dask_reads_it(cls, value: str) -> str:
+        try:
+            found = float(value)  # a share of the machine's up to 1, else bytes; 0: no limit
+        except ValueError:
+            found = 0.0 if value == "auto" else float(parse_bytes(value))
+        if not 0 <= found < math.inf:
+            raise ValueError("a limit of memory is 0 or more, as in 4GiB, or auto")
+        return value
 
     @classmethod
     def settings_customise_sources(

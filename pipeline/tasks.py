@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import time
@@ -27,6 +28,9 @@ RETRIES = 2
 """Further attempts at a tile that failed."""
 IDLE = 60.0
 """Seconds without a worker for the stage after which it is given up, unless Settings.worker_patience says more."""
+FETCH = 10.0
+"""Seconds in which the small values of ended tiles must come: with a worker that died they come when the tile is made
+again, and until then the others must be looked after."""
 LOOK = 1.0
 """Seconds between two looks at which workers there are: each costs as much as a tile that does nothing."""
 HOPELESS = (CubeError, WeightsError, StoreError, CatalogError)
@@ -65,7 +69,7 @@ def map_tiles(
     have it) or the scheduler is lost, and the FullError of a tile that finds no room, at once.
     """
     if idle is None:
-        idle = settings.load().worker_patience or IDLE
+        idle = max(IDLE, settings.load().worker_patience or 0.0)
     run = uuid.uuid4().hex[:6]  # a shared scheduler may still know a tile of the same name from another run
     waiting = [(tile, 0) for tile in reversed(tiles)]
     running: dict[Future, tuple[Tile, int, float]] = {}
@@ -128,29 +132,45 @@ def _ended(client: Client, ended: queue.SimpleQueue[Future]) -> list[tuple[Futur
         pass
     # one whose worker died with the result is under way again, and will be heard of again
     lost = [future for future in found if not future.done()]
-    for future in lost:
+    heard = _outcomes(client, [future for future in found if future not in lost])
+    for future in (*lost, *(future for future, outcome in heard if outcome is None)):
         future.add_done_callback(ended.put)
-    return _outcomes(client, [future for future in found if future not in lost])
+    return [(future, outcome) for future, outcome in heard if outcome is not None]
 
 
-def _outcomes(client: Client, futures: Sequence[Future]) -> list[tuple[Future, Outcome]]:
-    """Each future with what it gave: values are fetched together, one by one only where that fails."""
+def _outcomes(client: Client, futures: Sequence[Future]) -> list[tuple[Future, Outcome | None]]:
+    """Each future with what it gave: values are fetched together, one by one only where that fails; None where nothing
+    comes in time."""
     good = [future for future in futures if future.status == "finished"]
     try:
-        values = client.gather(good) if len(good) > 1 else [future.result() for future in good]
+        values = client.sync(_soon, client, good) if good else ()
         fetched = {future: (value, None) for future, value in zip(good, values, strict=True)}
+    except TimeoutError:
+        return [(future, None if future in good else _outcome(client, future)) for future in futures]
     except Exception:
         fetched = {}
-    return [(future, fetched.get(future) or _outcome(future)) for future in futures]
+    return [(future, fetched.get(future) or _outcome(client, future)) for future in futures]
 
 
-def _outcome(future: Future) -> Outcome:
-    """The value of a task, or the error it ended in."""
+async def _soon(client: Client, futures: Sequence[Future]) -> Sequence[Any]:
+    """The values of tasks that are done. Raises TimeoutError after FETCH seconds; what was begun is not broken off,
+    for Dask leaves parts of itself behind then, whose errors nobody takes."""
+    coming = asyncio.ensure_future(client.gather(list(futures), asynchronous=True))
+    coming.add_done_callback(lambda task: task.cancelled() or task.exception())
+    found: Sequence[Any] = await asyncio.wait_for(asyncio.shield(coming), FETCH)
+    return found
+
+
+def _outcome(client: Client, future: Future) -> Outcome | None:
+    """The value of a task, or the error it ended in; None where neither comes in time."""
     if future.status == "cancelled":
         return None, ClusterError("the task was cancelled on the scheduler")
-    error = future.exception()
-    assert error is None or isinstance(error, BaseException)
-    return (None, error) if error is not None else (future.result(), None)
+    try:
+        error = future.exception(timeout=FETCH)
+        assert error is None or isinstance(error, BaseException)
+        return (None, error) if error is not None else (client.sync(_soon, client, [future])[0], None)
+    except TimeoutError:
+        return None
 
 
 def _said(error: BaseException) -> str:

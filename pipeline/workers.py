@@ -46,6 +46,9 @@ def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
             raise record
         if record is None:
             raise CubeError(f"tile {name} is not in the ledger of {store.url}; ingest it first (run again)")
+        if "sentinel2" not in record.stats:
+            where = store.join(ledger.name("ingest", name))
+            raise CubeError(f"{where} lacks the counts of Sentinel-2; delete it and run again: the tile is made again")
         counts.append(np.asarray(record.stats["sentinel2"]))
     clear = pairing.clear_fractions(counts)
     landsat, sentinel2 = ([scene.time for scene in plan.of(sensor)] for sensor in ("landsat8", "sentinel2"))

@@ -63,6 +63,8 @@ def test_the_file_can_lie_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ({"MARSTFN_YEAR": "last"}, None, ["year (MARSTFN_YEAR) = 'last'", "integer"]),
         ({"MARSTFN_METHOD": "magic"}, None, ["method (MARSTFN_METHOD) = 'magic'", "'network'"]),
         ({"MARSTFN_AOI_MAX_KM2": "-1"}, None, ["MARSTFN_AOI_MAX_KM2", "greater than 0"]),
+        ({"MARSTFN_MEMORY_LIMIT": "abc"}, None, ["memory_limit (MARSTFN_MEMORY_LIMIT) = 'abc'", "byte"]),
+        ({"MARSTFN_MEMORY_LIMIT": "-5"}, None, ["memory_limit (MARSTFN_MEMORY_LIMIT) = '-5'", "4GiB, or auto"]),
         ({"MARSTFN_CONFIG": "/nowhere/c.toml"}, None, ["/nowhere/c.toml", "does not exist", "unset MARSTFN_CONFIG"]),
         ({"MARSTFN_PROFILE": "lab"}, None, ["profile 'lab'", "config.toml", "create it"]),
         ({"MARSTFN_PROFILE": "lba"}, "[lab]\nyear = 2020\n", ["profile 'lba'", "its profiles: lab"]),
@@ -81,6 +83,12 @@ def test_what_is_wrong_is_named(
         settings.load()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["auto", "0", "0.5", "4GiB", "100MB", "2000000000"])
+def test_memory_limits_as_dask_reads_them(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARSTFN_MEMORY_LIMIT", value)
+    assert settings.load().memory_limit == value
 
 
 def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:

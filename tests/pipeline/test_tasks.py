@@ -257,6 +257,37 @@ def test_a_scheduler_without_gpu_workers_is_refused_in_seconds_and_served_once_t
         assert len(results) == 2
 
 
+class Deadly:
+    """A result that kills the worker that is asked for it: it has told that the tile is done."""
+
+    def __reduce__(self):
+        os._exit(1)
+
+
+def deadly(row, col):
+    return Deadly()
+
+
+def test_a_worker_that_dies_with_its_result_does_not_hold_the_others_up(scheduler, tmp_path, monkeypatch):
+    address, processes = scheduler
+    processes.append(_worker(address, "--resources", "GPU=1"))
+    monkeypatch.setattr(tasks, "FETCH", 1.0)
+    monkeypatch.setattr(tasks, "IDLE", 3.0)
+    with (
+        cluster.connect(address, patience=20) as client,
+        pytest.raises(ClusterError, match="no worker has offered the resource GPU for 3 s; 1 tiles are left"),
+    ):
+        tasks.map_tiles(client, "fuse", deadly, TILES[:1], (), resource=GPU, listener=lambda e: None)
+
+
+def test_patience_for_workers_never_shortens_the_wait_for_one(client, monkeypatch):
+    """A worker that died is started anew in seconds, and a short patience must not give the stage up before."""
+    monkeypatch.setenv("MARSTFN_WORKER_PATIENCE", "0.1")
+    monkeypatch.setattr(tasks, "IDLE", 2.0)
+    with pytest.raises(ClusterError, match="no worker has offered the resource TPU for 2 s"):
+        tasks.map_tiles(client, "fuse", pinned, TILES[:1], ("",), resource="TPU", listener=lambda e: None)
+
+
 def test_nobody_at_the_address(tmp_path):
     began = time.monotonic()
     with (
