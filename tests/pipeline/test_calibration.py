@@ -69,6 +69,7 @@ def test_what_is_old_is_measured_anew(cache: Path, counted: list[Any], monkeypat
         b'{"format": "1", "calibrations": {"KEY": {"taken": 1e12, "method_px_s": -1}}}',
         b'{"format": "1", "calibrations": {"KEY": {"taken": 1e12, "method_px_s": "fast"}}}',
         b'{"format": "1", "calibrations": {"KEY": {"taken": 1e12, "warp": 9}}}',
+        b'{"format": "1", "calibrations": {"KEY": {"taken": "yesterday", "method_px_s": 1.0}}}',
     ],
 )
 def test_a_damaged_cache_is_remade(cache: Path, counted: list[Any], damage: bytes) -> None:
@@ -79,6 +80,21 @@ def test_a_damaged_cache_is_remade(cache: Path, counted: list[Any], damage: byte
     assert json.loads(cache.read_bytes())["calibrations"][calibration.identity(plan)]["method_px_s"] == 1234.0
     assert calibration.rates(plan) == MEASURED
     assert len(counted) == 1
+
+
+@pytest.mark.parametrize("runs", [5, None, {}, "all"])
+def test_damaged_runs_are_none_and_are_written_over(cache: Path, counted: list[Any], runs: Any) -> None:
+    plan = small_store.plan()
+    calibration.keep("runs", calibration._kind(plan, ""), {"runs": runs})
+    assert calibration.rates(plan) == MEASURED
+    calibration.learn(plan, "", 1.0, 2.0, "r1")
+    assert calibration.rates(plan).ingest_mb_s == 1.0
+
+
+def test_a_cache_in_nobodys_home_costs_only_its_use(counted: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARSTFN_CACHE", "~nobodyhere/x")
+    assert calibration.rates(small_store.plan()) == MEASURED
+    calibration.learn(small_store.plan(), "", 1.0, 2.0, "r1")
 
 
 def test_a_cache_that_cannot_be_written_costs_only_its_use(

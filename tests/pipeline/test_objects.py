@@ -136,6 +136,13 @@ def test_the_lock_of_a_dead_run_is_taken(store, where):
         assert json.loads(store.read(lease.LOCK))["run"] != "dead"
 
 
+def test_a_process_of_another_numbering_is_not_called_dead(monkeypatch):
+    """Two containers may share the host's name and boot: a number that is not here may be alive there."""
+    left = lease._identity() | {"process": 999_999_999}
+    assert lease._dead(left)
+    assert not lease._dead(left | {"pids": "pid:[1]"})
+
+
 def test_a_lock_that_was_lost_is_told(store):
     other = json.dumps({"run": "other"}).encode()
 
