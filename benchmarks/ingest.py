@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.measure import Figure, Table, alternated, at_least, at_most, rat
 from pipeline import cube, units
 from pipeline.access import PLAIN
 from pipeline.around import Around
+from pipeline.cluster import SLOTS
 from pipeline.cube import Group
 from pipeline.grid import Grid, Tile, Window
 from pipeline.plan import Options, Plan, Radiometry, Scene, SensorName
@@ -199,6 +201,24 @@ def ours(bench: Bench, parts: Sequence[Sequence[Tile]], turn: str, at_once: int)
     return out
 
 
+def in_a_row(bench: Bench, parts: Sequence[Sequence[Tile]], turn: str) -> None:
+    """Units as a run reads them, as many at a time as an I/O worker does, a load a sensor under way in each; the stage
+    has up to three. What is read is dropped, for writing would hide the latency."""
+    plan, items = planned(bench, turn)
+
+    def task(tiles: Sequence[Tile]) -> None:
+        around = Around(plan, items, tuple(tiles), "benchmark", THREADS, Repeats())
+
+        def load(group: Group) -> None:
+            around.bands(group, plan.of(SENSORS[group]), [band.name for band in BANDS if band.group is group])
+
+        with ThreadPoolExecutor(len(SENSORS)) as loads:
+            list(loads.map(load, SENSORS))
+
+    with ThreadPoolExecutor(SLOTS) as pool:
+        list(pool.map(task, parts))
+
+
 def planned(bench: Bench, turn: str) -> tuple[Plan, dict[str, pystac.Item]]:
     """A plan of the files as a run has it, and its items."""
     items, scenes = {}, []
@@ -227,13 +247,18 @@ def planned(bench: Bench, turn: str) -> tuple[Plan, dict[str, pystac.Item]]:
     return plan, items
 
 
+def cells_of(bench: Bench, side: int) -> list[tuple[Tile, ...]]:
+    """The tiles of each unit of `side` x `side`."""
+    plan, _ = planned(bench, "x")
+    return [units.wanted(plan, cell) for cell in units.divided(bench.grid, bench.tiles, side)[0]]
+
+
 # ---- the tables
 
 
 def candidates(bench: Bench, side: int) -> dict[str, Callable[[], Pixels]]:
     """What is compared over the area, by name."""
-    tiles = bench.tiles
-    cells = [units.wanted(planned(bench, "x")[0], cell) for cell in units.divided(bench.grid, tiles, side)[0]]
+    tiles, cells = bench.tiles, cells_of(bench, side)
     return {
         "warp tile by tile": lambda: warp(bench, tiles, bench.turn()),
         "warp, each block once": lambda: warp(bench, [bench.grid.window], bench.turn()),
@@ -245,12 +270,24 @@ def candidates(bench: Bench, side: int) -> dict[str, Callable[[], Pixels]]:
 def tables(quick: bool) -> list[Table]:
     """Rates beside GDAL's warp, bytes and requests, and what a latency of 100 ms costs."""
     tile_px, count, dates, rounds = (120, 2, 1, 1) if quick else (480, 4, DATES, 3)
-    grid = Grid(32650, 600_000, 5_400_000, count * tile_px // 6, count * tile_px // 6, tile_px)
+    often = 1 if quick else 7
+    with _bench(tile_px, count, dates) as bench:
+        area, unit = _area(bench, rounds, count), _unit(bench, often, count)
+        cold = _cold(bench, often)
+    with _bench(tile_px, 2 * count, dates) as bench:
+        row = _row(bench, often, count)
+    return [*area, Table("Many tiles", (*row[0], *unit[0]), (*row[1], *unit[1])), cold]
+
+
+@contextmanager
+def _bench(tile_px: int, count: int, dates: int) -> Iterator[Bench]:
+    """Files under `count` x `count` tiles, and a server of them."""
+    cells = count * tile_px // 6
+    grid = Grid(32650, 600_000, 5_400_000, cells, cells, tile_px)
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), grid, dates)
         with ranges.serve(Path(folder)) as server:
-            bench = Bench(Path(folder), server, grid, dates, dates)
-            return [*_area(bench, rounds, count), _latency(bench, rounds, count), _cold(bench, rounds)]
+            yield Bench(Path(folder), server, grid, dates, dates)
 
 
 def _area(bench: Bench, rounds: int, side: int) -> list[Table]:
@@ -308,17 +345,36 @@ def _at_both(bench: Bench, run: Callable[[], object], rounds: int) -> tuple[tupl
     return taken["at once"], taken["late"]
 
 
-def _latency(bench: Bench, rounds: int, side: int) -> Table:
-    """Thrice the dates of the other table: beginning and end are to count as little as they do in a year."""
+Part = tuple[tuple[Figure, ...], tuple[str, ...]]
+"""Figures of a table and its notes."""
+
+
+def _row(bench: Bench, rounds: int, side: int) -> Part:
+    """Units one after another as in a run: its beginning and its end, when threads wait for the first files and for the
+    last, are a smaller part of it than of one unit."""
+    many = replace(bench, dates=3 * bench.dates)
+    cells = cells_of(many, side)
+    now, late = _at_both(bench, lambda: in_a_row(many, cells, many.turn()), rounds)
+    size = f"{len(cells)} units of {side} x {side} tiles, {SLOTS} at a time"
+    note = f"{size}: {len(many.files())} files, each read once by every unit, {THREADS} threads"
+    return _costs("units in a row", now, late, 25), (note,)
+
+
+def _unit(bench: Bench, rounds: int, side: int) -> Part:
+    """One unit by itself with thrice the dates of the area: its beginning and its end count in full."""
     many = replace(bench, dates=3 * bench.dates)
     now, late = _at_both(bench, candidates(many, side)["ours by units"], rounds)
-    cost = tuple(100 * (r - 1) for r in ratios(late, now))
-    figures = (
-        Figure("by units at 0 ms", now, "s"),
-        Figure("by units at 100 ms", late, "s"),
-        at_most("what 100 ms of latency cost", cost, 25, "%"),
+    note = f"one unit: {len(many.tiles)} tiles, {len(many.files())} files that no process has met before"
+    return _costs("one unit", now, late, 25), (note,)
+
+
+def _costs(what: str, now: Sequence[float], late: Sequence[float], most: float) -> tuple[Figure, ...]:
+    """Seconds without and with latency, and what it costs."""
+    return (
+        Figure(f"{what} at 0 ms", tuple(now), "s"),
+        Figure(f"{what} at 100 ms", tuple(late), "s"),
+        at_most(f"what 100 ms of latency cost {what}", [100 * (r - 1) for r in ratios(late, now)], most, "%"),
     )
-    return Table("Many tiles", figures, (f"{len(many.tiles)} tiles, {len(many.files())} files, {THREADS} threads",))
 
 
 def _cold(bench: Bench, rounds: int) -> Table:
