@@ -290,7 +290,7 @@ def _ahead() -> ThreadPoolExecutor:
     """Threads that wait for the loads of the tile that this thread reads; they live on, as those that read do: what
     GDAL, PROJ and the allocator keep by thread is then made once, not with every tile."""
     if not hasattr(_kept, "ahead"):
-        _kept.ahead = ThreadPoolExecutor(units.LOADS, thread_name_prefix="ahead")
+        _kept.ahead = ThreadPoolExecutor(units.LOADS, thread_name_prefix="load")
     found: ThreadPoolExecutor = _kept.ahead
     return found
 
