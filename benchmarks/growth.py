@@ -6,7 +6,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,12 @@ WARM = 10
 """Tiles at the beginning that do not count: imports, templates, threads."""
 
 
-def tables(quick: bool) -> list[Table]:
-    """Time per tile along a run of both stages; two single-threaded workers beside one."""
-    return [_along(5 if quick else 20), *([] if quick else [_workers(24, 3)])]
+def tables(quick: bool) -> Iterator[Table]:
+    """Time per tile along a run of both stages; two single-threaded workers beside one. Each is told when it is
+    there: the first takes minutes."""
+    yield _along(5 if quick else 20)
+    if not quick:
+        yield _workers(24, 3)
 
 
 def _along(side: int) -> Table:
