@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +35,24 @@ def tables(quick: bool) -> list[Table]:
         return _tables(Path(folder), data, rounds)
 
 
-def encode(data: NDArray[np.int16], side: int) -> int:
-    """Bytes of all chunks (dates, side, side) of `data` by the codec of the cubes, in one thread."""
+def pieces(data: NDArray[np.int16], side: int) -> Iterator[bytes]:
+    """All chunks (dates, side, side) of `data` by the codec of the cubes, in one thread."""
     codec = Blosc("zstd", 3, Blosc.BITSHUFFLE)
-    return sum(
-        len(codec.encode(np.ascontiguousarray(data[:, y : y + side, x : x + side])))
-        for y in range(0, data.shape[1], side)
-        for x in range(0, data.shape[2], side)
-    )
+    for y in range(0, data.shape[1], side):
+        for x in range(0, data.shape[2], side):
+            yield codec.encode(np.ascontiguousarray(data[:, y : y + side, x : x + side]))
 
 
-def encode_together(data: NDArray[np.int16], side: int, threads: ThreadPoolExecutor) -> int:
-    """`encode`, each row of chunks by a thread of its own."""
-    rows = (data[:, y : y + side] for y in range(0, data.shape[1], side))
-    return sum(threads.map(lambda row: encode(row, side), rows))
+def encode(data: NDArray[np.int16], side: int) -> int:
+    """Bytes of the pieces."""
+    return sum(len(piece) for piece in pieces(data, side))
 
 
 def floor(data: NDArray[np.int16], side: int, path: Path) -> None:
     """What no writer can spare: the codec, and its bytes into a file chunk by chunk, in one thread."""
-    codec = Blosc("zstd", 3, Blosc.BITSHUFFLE)
     with path.with_suffix(".new").open("wb", buffering=0) as file:
-        for y in range(0, data.shape[1], side):
-            for x in range(0, data.shape[2], side):
-                file.write(codec.encode(np.ascontiguousarray(data[:, y : y + side, x : x + side])))
+        for piece in pieces(data, side):
+            file.write(piece)
     path.with_suffix(".new").replace(path)
 
 
@@ -78,11 +71,10 @@ def _tables(folder: Path, data: NDArray[np.int16], rounds: int) -> list[Table]:
     # a machine under load gives no wall clock to speak of: the processor's own, all threads together
     spent: dict[str, list[float]] = {}
     waited: dict[str, list[float]] = {}
-    raw, threads = folder / "raw", ThreadPoolExecutor(os.cpu_count() or 1)
+    raw = folder / "raw"
     candidates: dict[str, Callable[[], object]] = {"raw": lambda: data.tofile(raw)}
     for side in SIDES:
         candidates[f"codec {side}"] = lambda s=side: encode(data, s)  # type: ignore[misc]
-        candidates[f"together {side}"] = lambda s=side: encode_together(data, s, threads)  # type: ignore[misc]
         candidates[f"floor {side}"] = lambda s=side: floor(data, s, raw.with_name("floor"))  # type: ignore[misc]
         candidates[f"zarr {side}"] = lambda s=side: arrays[s].__setitem__(slice(0, dates), data)  # type: ignore[misc]
         candidates[f"shard {side}"] = lambda s=side: cube.write_block(  # type: ignore[misc]
@@ -111,9 +103,7 @@ def _tables(folder: Path, data: NDArray[np.int16], rounds: int) -> list[Table]:
                 Figure(f"  {what}, {side} px", ratios(of[f"codec {side}"], of[f"{name} {side}"]))
                 for what, of, name in (
                     ("share that the codec with a plain write reaches", spent, "floor"),
-                    ("share that the codec in as many threads reaches", spent, "together"),
                     ("wall clock: times the codec in one thread", waited, "shard"),
-                    ("wall clock: times it, the codec in as many threads", waited, "together"),
                 )
             ),
             Figure(f"  share of Zarr's own writing, {side} px", ratios(spent[f"codec {side}"], spent[f"zarr {side}"])),
