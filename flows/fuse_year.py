@@ -3,6 +3,7 @@
 # no `from __future__ import annotations` here: Prefect reads the signature's types when the flow is served
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,9 @@ from pipeline.choices import CloudMaskName, Landsat, Method, Nbar, Snow
 from pipeline.errors import MarstfnError
 from pipeline.events import Event, Listener, Note, StageDone, StageStarted, TileFailed
 from pipeline.views import Truth
+
+if os.environ.get("PREFECT__FLOW_RUN_ID"):  # Prefect's engine for one run: it writes a line before it calls the flow
+    outlive_worker()
 
 
 @dataclass(frozen=True)

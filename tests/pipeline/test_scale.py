@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -50,8 +51,12 @@ class Pretended:
         self.most = max(self.most, self.under_way)
         return Ended(self, function, arguments)
 
-    def gather(self, futures: list[Any]) -> list[Any]:
+    async def gather(self, futures: list[Any], asynchronous: bool) -> list[Any]:
+        assert asynchronous
         return [future.result() for future in futures]
+
+    def sync(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return asyncio.run(function(*arguments))
 
     def cancel(self, futures: list[Any], force: bool) -> None:
         self.under_way -= len(futures)
@@ -77,7 +82,7 @@ class Ended:
     def result(self) -> Any:
         return self.value
 
-    def exception(self) -> BaseException | None:
+    def exception(self, timeout: float) -> BaseException | None:
         return self.error
 
     def release(self) -> None:
