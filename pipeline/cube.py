@@ -47,6 +47,8 @@ from pipeline.store import FUSED, INPUTS, Store, plainly
 
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """Errors of the system that the same write meets again."""
+INNER = 120
+"""Most side of an inner chunk of the output, 10 m pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +290,12 @@ def shard_object(store_name: str, array_name: str, block: int, window: Window, r
 
 
 def inner_side(tile_px: int) -> int:
-    """Side of the inner chunks of the output: the largest divisor of the tile side up to 60 px.
+    """Side of the inner chunks of the output: the largest divisor of the tile side up to 120 px.
 
-    A pixel's series reads one of them a time block; larger ones write no faster (`python -m benchmarks writing`).
+    A pixel's series reads one of them a time block, in milliseconds; those of 60 px are written more slowly, those of
+    240 px no faster (`python -m benchmarks writing`).
     """
-    return max(d for d in range(1, 61) if tile_px % d == 0)
+    return max(d for d in range(1, INNER + 1) if tile_px % d == 0)
 
 
 def _holds(plan: Plan, store: Store, name: str) -> bool:

@@ -32,14 +32,15 @@ def encoded(data: NDArray[Any], shard: Sequence[int], chunk: Sequence[int], fill
     """
     starts = list(product(*(range(0, size, step) for size, step in zip(shard, chunk, strict=True))))
     index = np.full((len(starts), 2), ABSENT, "<u8")
-    offset = 0
+    end = 0
     for entry, start in zip(index, starts, strict=True):
-        part = _chunk(data, tuple(chunk), fill, codec, start)
-        if part is not None:
-            entry[:] = offset, len(part)
-            offset += len(part)
-            yield part
-    if offset:
+        # no name holds a piece: whoever asked lets go of it, and the next is made in the same memory, still at hand
+        held = _chunk(data, tuple(chunk), fill, codec, start)
+        if held:
+            entry[:] = end, len(held[0])
+            end += len(held[0])
+            yield held.pop()
+    if end:
         table = index.tobytes()
         yield table
         yield np.array(google_crc32c.value(table), "<u4").tobytes()
@@ -77,7 +78,9 @@ def put(array: zarr.Array[Any], block: Sequence[int], pieces: Iterable[bytes]) -
     if first is None:
         sync(path.delete())
     elif isinstance(path.store, LocalStore):
-        _write(path.store.root / path.path, chain([first], coming))
+        pieces = chain([first], coming)
+        del first
+        _write(path.store.root / path.path, pieces)
     else:
         sync(path.set(default_buffer_prototype().buffer.from_bytes(b"".join([first, *coming]))))
 
@@ -97,7 +100,8 @@ def _write(target: Path, pieces: Iterable[bytes]) -> None:
         raise
 
 
-def _chunk(data: NDArray[Any], chunk: tuple[int, ...], fill: int, codec: Blosc, start: tuple[int, ...]) -> bytes | None:
+def _chunk(data: NDArray[Any], chunk: tuple[int, ...], fill: int, codec: Blosc, start: tuple[int, ...]) -> list[bytes]:
+    """The piece of the chunk at `start`, by itself in a list; nothing in it where the chunk is fill throughout."""
     part = data[tuple(slice(at, at + step) for at, step in zip(start, chunk, strict=True))]
     if part.shape != chunk:
         whole = np.full(chunk, fill, data.dtype)
@@ -105,5 +109,5 @@ def _chunk(data: NDArray[Any], chunk: tuple[int, ...], fill: int, codec: Blosc, 
         part = whole
     # most chunks show at once that they hold something
     if part.flat[0] == fill and (part == fill).all():
-        return None
-    return bytes(codec.encode(np.ascontiguousarray(part)))
+        return []
+    return [codec.encode(np.ascontiguousarray(part))]

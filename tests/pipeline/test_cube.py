@@ -52,8 +52,8 @@ def test_blocks_cover_the_dates_once_in_equal_steps(dates, most):
 def test_inner_chunks_divide_the_shard(side):
     inner = cube.inner_side(side)
     assert side % inner == 0
-    assert inner <= 60
-    assert side % 60 or inner == 60
+    assert inner <= 120
+    assert side % 120 or inner == 120
 
 
 def test_a_shard_is_a_tile_and_a_block_of_dates(tmp_path):
@@ -62,7 +62,7 @@ def test_a_shard_is_a_tile_and_a_block_of_dates(tmp_path):
     cube.create_fused(plan, store)
     cube.create_inputs(plan, store)
     blue = cube.array(store, FUSED, "blue")
-    assert (blue.shape, blue.shards, blue.chunks) == ((95, 180, 270), (48, 180, 180), (48, 60, 60))
+    assert (blue.shape, blue.shards, blue.chunks) == ((95, 180, 270), (48, 180, 180), (48, 90, 90))
     assert blue.fill_value == -9999
     assert blue.attrs["_FillValue"] == -9999
     clear = cube.array(store, INPUTS, "landsat8/clear")
