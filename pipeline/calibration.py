@@ -75,9 +75,22 @@ def rates(
     found = _understood(known) if known and _fresh(known.get("taken")) else None
     if found is None and calibrate:
         say("measuring this machine (a few seconds; MARSTFN_CALIBRATE=false leaves it out)")
+        distracted = busy()
         found = measured(plan)
-        keep("calibrations", identity(plan), {**asdict(found), "taken": time.time()})
+        if distracted:  # ten times slower than a run finds it, at worst: no figure to keep for a day
+            found = replace(found, source=f"{found.source} while other work held its cores; it is measured again")
+        else:
+            keep("calibrations", identity(plan), {**asdict(found), "taken": time.time()})
     return replace(found or assumed(plan), **_learned(plan, cluster))
+
+
+def busy() -> bool:
+    """Whether other work of the last minute would have had use for all processors; False where the system does not
+    tell."""
+    try:
+        return os.getloadavg()[0] > (os.cpu_count() or 1)
+    except (AttributeError, OSError):
+        return False
 
 
 def measured(plan: Plan) -> Rates:

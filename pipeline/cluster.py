@@ -21,6 +21,8 @@ from pipeline import encryption
 from pipeline.errors import ClusterError, MarstfnError
 from pipeline.settings import Settings
 
+log = logging.getLogger(__name__)
+
 IO, GPU = "IO", "GPU"
 """Dask resources: what a worker that reads offers, and what a worker with a device offers, GPU or not."""
 SLOTS = 2
@@ -256,6 +258,10 @@ def _await_workers(client: Client, address: str, patience: float, wanted: float 
     call = None if wanted is None else client.submit(int, key=f"call-{uuid.uuid4().hex[:6]}", resources={GPU: 1})
     patience = max(patience, wanted or 0.0)
     until = time.monotonic() + patience
+    remedy = "let MARSTFN_WORKER_PATIENCE say for how many seconds they are waited for"
+    if wanted is not None:
+        remedy = "see in its log why it did not, or let MARSTFN_WORKER_PATIENCE be longer"
+        log.info("scheduler %s: waiting up to %g s for a worker with the resource %s", address, patience, GPU)
     while True:
         workers = described(client)
         if any(w["resources"].get(GPU) for w in workers):
@@ -267,6 +273,6 @@ def _await_workers(client: Client, address: str, patience: float, wanted: float 
                 f"the scheduler at {address} has {len(workers)} worker(s) and none offers the resource {GPU}, which "
                 f"fusing needs, within {patience:g} s; nothing was computed. Start one a device, with or without a "
                 f"GPU: dask worker {address} --nthreads 1 --resources {GPU}=1. If something starts them when tasks "
-                "wait (adaptive scaling), let MARSTFN_WORKER_PATIENCE say for how many seconds they are waited for"
+                f"wait (adaptive scaling), {remedy}"
             )
         time.sleep(0.3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ingest, ranges
+from benchmarks import ingest, ranges, reading
 from pipeline.grid import Grid
 
 pytestmark = pytest.mark.server
@@ -15,22 +15,22 @@ pytestmark = pytest.mark.server
 
 def test_all_candidates_give_the_same_pixels_and_units_fetch_each_block_once(tmp_path: Path) -> None:
     grid = Grid(32650, 600_000, 5_400_000, 40, 40, 120)
-    ingest.write_files(tmp_path, grid, 2)
+    reading.write_files(tmp_path, grid, 2)
     with ranges.serve(tmp_path) as server:
-        bench = ingest.Bench(tmp_path, server, grid, 2, 2)
+        bench = reading.Bench(tmp_path, server, grid, 2, 2)
         found = {}
-        for name, run in ingest.candidates(bench, 2).items():
+        for name, run in reading.candidates(bench, 2).items():
             server.counted()
             found[name] = run(), server.counted()
     whole, _ = found["warp, each block once"]
     assert all(np.ptp(pixels) > 1000 for pixels in whole.values())
     for pixels, _ in found.values():
         # the kernel of GDAL's own warp follows the shape of the window, a little
-        assert ingest.agree(pixels, whole) < 50
+        assert reading.agree(pixels, whole) < 50
     tiles, units = found["ours tile by tile"][0], found["ours by units"][0]
-    assert ingest.agree(tiles, units) == 0
+    assert reading.agree(tiles, units) == 0
     asked = found["ours by units"][1]
-    assert asked.bytes <= 1.05 * ingest.block_bytes(bench, [grid.window])
+    assert asked.bytes <= 1.05 * reading.block_bytes(bench, [grid.window])
     assert asked.heads == len(bench.files())
 
 

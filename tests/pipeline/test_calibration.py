@@ -33,6 +33,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return MEASURED
 
     monkeypatch.setattr(calibration, "measured", measured)
+    monkeypatch.setattr(calibration, "busy", lambda: False)
     return calls
 
 
@@ -47,6 +48,33 @@ def test_a_machine_is_measured_once_for_a_kind_of_plan(cache: Path, counted: lis
     assert len(counted) == 4
     assert calibration.rates(plan) == MEASURED
     assert len(counted) == 4
+
+
+def test_what_is_measured_on_a_busy_machine_says_so_and_is_not_kept(
+    cache: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = small_store.plan()
+    monkeypatch.setattr(calibration, "busy", lambda: True)
+    assert "other work" in calibration.rates(plan).source
+    assert not cache.exists()
+    monkeypatch.setattr(calibration, "busy", lambda: False)
+    assert calibration.rates(plan) == MEASURED
+    monkeypatch.setattr(calibration, "busy", lambda: True)
+    assert calibration.rates(plan) == MEASURED
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize(("load", "held"), [(0.1, False), (1e6, True), (None, False)])
+def test_the_load_of_the_last_minute_tells_whether_a_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, load: float | None, held: bool
+) -> None:
+    def loads() -> tuple[float, float, float]:
+        if load is None:
+            raise OSError("unobtainable")
+        return load, 0.0, 0.0
+
+    monkeypatch.setattr(calibration.os, "getloadavg", loads)
+    assert calibration.busy() is held
 
 
 def test_what_is_old_is_measured_anew(cache: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
