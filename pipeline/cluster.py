@@ -40,15 +40,22 @@ ALLOCATOR: Mapping[str, str] = {
     # glibc keeps up to a quarter of a megabyte by thread for the next request: filled over hundreds of tiles, so that
     # a worker seems to grow; to do without cost no time (tiles of 60 px, three runs each in turn)
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
-    # Dask's own 64 kB, which fix the first at 128 kB, had the network's memory cleared anew at every call: 97 in place
-    # of 130 to 150 kpx/s on two cores (60 px, batches of 2)
+    # Dask trims from 64 kB on, and so has glibc map 128 kB and more anew each time: memory that the system must clear
+    # at every call of the network, 97 in place of 130 to 150 kpx/s on two cores (60 px, batches of 2)
     "MALLOC_MMAP_THRESHOLD_": str(8 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(32 * 2**20),
 }
 """What glibc reads once, when a process begins: later, as the rest of a worker's environment, it comes too late."""
+WAITING: Mapping[str, str] = {
+    "OMP_WAIT_POLICY": "passive",
+    "GOMP_SPINCOUNT": "3000",
+}
+"""How the network's threads wait for each other, thousands of times a second. Asleep at once they wake too late (71
+kpx/s on two idle cores, 42 beside another job); awake for as long as libgomp would have them they starve on a core that
+is shared (145, and 5); like this it is 132, and 39."""
 
 CONFIG: Mapping[str, Any] = {
-    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ALLOCATOR.items()},
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in {**ALLOCATOR, **WAITING}.items()},
     # tiles are large and results tiny: nothing is worth spilling, moving or computing in two places
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -173,11 +180,6 @@ def _embedded(device: str, chosen: Settings) -> Iterator[Client]:
     env = {
         "GDAL_CACHEMAX": "64",
         "MARSTFN_IO_THREADS": str(chosen.io_threads),
-        # Threads of the network wait for each other thousands of times a second. Asleep at once they wake too late (71
-        # kpx/s on two idle cores), awake for as long as libgomp would have them they starve on a core that is shared
-        # (4.7 beside another job); like this it is 132, and beside another job 39.
-        "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "3000",
     }
     slots_io = max(SLOTS, min(4, (os.cpu_count() or 1) // 4))
     specs: dict[str, Any] = {

@@ -177,10 +177,10 @@ def test_everything_listens_on_loopback_only(client):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux tells what a process began with")
-def test_workers_begin_with_what_their_allocator_is_told(client):
+def test_workers_begin_with_what_their_allocator_and_their_threads_are_told(client):
     """What Dask sets in a process that runs already comes too late for glibc."""
     for began in client.run(Path("/proc/self/environ").read_bytes).values():
-        for name, value in cluster.ALLOCATOR.items():
+        for name, value in {**cluster.ALLOCATOR, **cluster.WAITING}.items():
             assert f"{name}={value}".encode() in began.split(b"\0")
 
 
