@@ -19,7 +19,7 @@ import numpy as np
 
 from marstfn.predict import window
 from pipeline import settings
-from pipeline.duration import Rates, assumed
+from pipeline.duration import SHARED, Rates, assumed
 from pipeline.errors import MarstfnError
 from pipeline.plan import Plan, fingerprint
 from pipeline.store import Store
@@ -170,8 +170,8 @@ def _learned(plan: Plan, cluster: str) -> dict[str, Any]:
 
 
 def _method(plan: Plan) -> float | None:
-    """10 m pixels of patches a second through the plan's method, cut and blended as in a run; None where it is slow to
-    start, or where this machine has no such device."""
+    """10 m pixels of patches a second that the plan's method makes in a run, cut and blended as there; None where it is
+    slow to start, or where this machine has no such device."""
     name = "network" if plan.options.method == "auto" else plan.options.method
     if name not in QUICK:
         return None
@@ -198,10 +198,11 @@ def _method(plan: Plan) -> float | None:
         window(method.predict, s2, landsat, pan if method.pan else None, at, at, patch, patch - stride, context)
 
     try:
-        return len(at) ** 2 * patch**2 / _seconds(once)
+        alone = len(at) ** 2 * patch**2 / _seconds(once)
     except RuntimeError as error:  # torch without the device, or out of its memory
         log.info("the speed of %s was not measured: %s", name, error)
         return None
+    return alone / SHARED if plan.options.device == "cpu" else alone
 
 
 def _packing() -> float:

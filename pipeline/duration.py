@@ -13,37 +13,40 @@ READ_MB_S = 10.0
 """Megabytes a second that a run is expected to get from a catalogue, all threads together: an assumption about the
 network, until a run has told."""
 
-NETWORK_PX_S = 5500.0
-"""10 m pixels of patches a second and core through the network, where nothing was measured (marstfn-pan, batch 2, one
-thread of a virtual machine with other work; `python -m marstfn.speed` gives 5545, and 9814 without pan)."""
+NETWORK_PX_S = 4.0e4
+"""10 m pixels of patches a second and core through the network in a run, where nothing was measured: half of what one
+virtual core does by itself (marstfn-pan, 60 px; `python -m benchmarks network`), for other machines are slower."""
 
 FREE_PX_S = 2.0e5
 """The same of a method without a network: an assumption, for reading and writing outweigh it."""
 
-CORE_MB_S = 240.0
-"""Megabytes a second that one core of the machine packed (zstd-3, bitshuffle) on which the seconds below were taken."""
+CORE_MB_S = 600.0
+"""Megabytes a second that one core of the machine packed (zstd-3, bitshuffle) on which the seconds below were taken:
+two virtual cores with nothing else to do."""
 
-SERVED = 3.0
-"""Seconds of a read over HTTP, this machine's own server and the masks' work included, over one of a file at hand: the
-demo's 2872 reads took 34.9 s where the calibration had told 311 a second (3.8, on a machine with much other work), and
-19.4 s on a quieter one, where it was not taken."""
+SERVED = 1.0
+"""Seconds of a read in units over HTTP, this machine's own server and the masks' work included, over one of a file at
+hand: the demo's 2872 reads took 4.7 to 5.1 s where the calibration had told 566 a second. Tile by tile it was 3."""
 
-START_S = 5.0
+SHARED = 1.75
+"""Seconds of a method on the processor in a run over those it takes by itself: what reads ahead of it and stores behind
+it has the same cores. The demo's fuse stage took 24 to 26 s where 12.2 had been told, a smaller one 18 to 19 for 8."""
+
+START_S = 4.0
 """Seconds until a cluster on this machine works."""
 
-LOOK_PX_S = 1.75e5
+LOOK_PX_S = 2.0e5
 """Pixels of registration windows, times Landsat dates, a second: registration, audit and fit together. The demo's
-57 600 px x 23 dates took 7.7 s."""
+57 600 px x 23 dates took 6.3 to 6.8 s."""
 
 LOOKED_PX = 12 * 480**2
 """Pixels of all registration windows at most: importing what defines them would take longer than the estimate."""
 
-FINISH_S = 7.0
-"""Seconds of pictures, tables and the item at the end."""
+FINISH_S = 5.0
+"""Seconds of pictures, tables and the item at the end; with the start 9 s of the demo's."""
 
-SERIES_MB_S = 60.0
-"""Megabytes a second of output, read, ordered and written by the fusing worker beside its method; the demo's 105 MB
-took 7.3 s on two busy cores."""
+SERIES_MB_S = 150.0
+"""Megabytes a second of output, read, ordered and written by the fusing worker beside its method."""
 
 GATE_PLACES, GATE_PASSES = 16, 2
 """Places at most on which the gate tries the network, and times that it does so for each date, about."""
