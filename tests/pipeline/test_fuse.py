@@ -739,15 +739,17 @@ def test_another_format_version_is_refused_on_open_and_on_resume(tmp_path):
         cube.create_fused(make_plan(), store)
 
 
-def test_memory_does_not_grow_with_the_year(tmp_path):
+def test_memory_does_not_grow_with_the_year(tmp_path, monkeypatch):
     """A year or three: the peak of fusing a tile is two blocks of dates and a few runs of reference days.
 
-    How much of it is there at once is a matter of threads: three short years have as many blocks as the long one. The
-    very first pays for what is compiled.
+    How much of it is there at once is a matter of threads, so one reads and one stores; three short years have as many
+    blocks as the long one. The very first pays for what is compiled.
     """
     import tracemalloc
 
-    further = (27 - 9) * 6 * 120**2 * 2 * len(BANDS)  # bytes of the dates by which the long one is longer
+    monkeypatch.setattr(fuse, "AHEAD", 1)
+    monkeypatch.setattr(fuse, "hands", lambda: 1)
+
     peaks = []
     for copies, runs in ((9, 4), (27, 1)):
         plan = make_plan(Grid(32650, 600_000, 5_400_000, 20, 20, 120), time_shard=6)
@@ -775,4 +777,4 @@ def test_memory_does_not_grow_with_the_year(tmp_path):
             tracemalloc.stop()
         peaks.append(max(found[-3:]))
     print(f"peak {peaks[0] / 1e6:.1f} MB for 54 dates, {peaks[1] / 1e6:.1f} MB for 162")
-    assert peaks[1] - peaks[0] < 0.2 * further
+    assert peaks[1] < 1.1 * peaks[0]

@@ -12,7 +12,7 @@ import pytest
 
 from flows.commands.jobs import described
 from pipeline import outlook, units
-from pipeline.duration import NETWORK_PX_S, Rates
+from pipeline.duration import Rates
 from pipeline.frame import frame_of
 from pipeline.outlook import clear_share, particulars
 from pipeline.plan import Dropped, Hole, Options, WeightsRef
@@ -122,7 +122,7 @@ def test_time_follows_bytes_pixels_and_cores_and_is_not_made_up() -> None:
     assert four is not None
     assert one.ingest == four.ingest == pytest.approx(told(threads=1).read_mb / 10)
     # what four cores save of it is three quarters of the network's time
-    assert (one.fuse - four.fuse) * 4 / 3 == pytest.approx(_patches(plan) * 60**2 * 6 / NETWORK_PX_S)
+    assert (one.fuse - four.fuse) * 4 / 3 == pytest.approx(_patches(plan) * 60**2 * 6 / 40_000)
     cuda = told(threads=1, device="cuda")
     assert cuda.duration is None
     assert any("was not measured" in line for line in cuda.lines())
