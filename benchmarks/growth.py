@@ -7,22 +7,34 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import scenery
 from benchmarks.measure import Figure, Table, at_least, ratios
-from benchmarks.slopes import figures
+from benchmarks.memory import WORKER
+from benchmarks.slopes import beside, figures, trend
 from pipeline import cluster, tasks
 from pipeline.cluster import GPU
 from pipeline.events import silent
 from pipeline.grid import Grid, Tile
+from pipeline.ledger import Stage
 from pipeline.settings import Settings
 
 SEED = 3
-WARM = 10
-"""Tiles at the beginning that do not count: imports, templates, threads."""
+WARM, YOUNG = 10, 40
+"""Tiles at the beginning that do not count: imports, templates, threads; and those after which the process beside is
+a new one."""
+STAGES: tuple[Stage, ...] = ("ingest", "fuse")
+_work: Callable[[Tile], object]
+_tiles: list[Tile]
+"""Of a process that does tiles: its stage, and all tiles of its grid."""
 
 
 def tables(quick: bool) -> Iterator[Table]:
@@ -36,35 +48,63 @@ def tables(quick: bool) -> Iterator[Table]:
 def _along(side: int) -> Table:
     shown: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
-        made = scenery.made(Path(folder), side, side, 60, (4, 2), batch=1)
         # in a random order: tiles at the plane's rim have smaller windows, and must not all come at the ends
-        tiles = list(np.random.default_rng(SEED).permutation(np.array(list(made.plan.grid.tiles()), object)))
-        for stage, work in (("ingest", made.ingest), ("fuse", made.fuse)):
-            for tile in tiles[:WARM]:
-                work(tile)
-            wall, spent = _timed(work, tiles)
-            shown.append(Figure(f"{stage}, a tile", wall, "ms"))
-            shown += figures(f"{stage}, wall clock", wall, "ms", 0.1)
-            shown += figures(f"{stage}, processor time", spent, "ms", 0.1)
-        counted = scenery.finished(made, "fuse")
+        order = np.random.default_rng(SEED).permutation(side * side)
+        for stage in STAGES:
+            old, young = _beside(Path(folder), stage, side, order)
+            shown.append(Figure(f"{stage}, a tile of the old process", tuple(old[:, 0]), "ms"))
+            shown.append(Figure(f"{stage}, a tile of the young one", tuple(young[:, 0]), "ms"))
+            for column, what in enumerate(("wall clock", "processor time")):
+                pace = trend(young[:, column])
+                shown.append(Figure(f"{stage}, {what}, gain of the young", (pace.low, pace.gain, pace.high), "ms"))
+                shown += figures(f"{stage}, {what}", beside(old[:, column], young[:, column]), "ms", 0.1)
     notes = (
         f"{side * side} tiles of 60 px one after another in one process, in random order; 4 + 2 dates from the same "
         "files, additive; slope by Theil and Sen, interval by blocked bootstrap",
-        f"{counted} tiles of the second stage are in the ledger",
+        f"between its tiles a process no older than {WARM + YOUNG} tiles does the same; what the young one gains is "
+        "the machine's pace, and each time of the old one is divided by that of the young one for the same tile",
     )
     return Table("Time of a tile along a run", tuple(shown), notes)
 
 
-def _timed(work: Callable[[Tile], object], tiles: list[Tile]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds of wall clock and of the process's processors for each tile."""
-    wall, spent = [], []
+def _beside(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Milliseconds (old and young, tile, wall clock and processors) of a process that does all tiles and, between
+    them, of one that another takes the place of after every YOUNG."""
+    taken = np.empty((2, len(order), 2))
+    with _process(folder / "old", stage, side, order) as old:
+        for first in range(0, len(order), YOUNG):
+            with _process(folder / "young", stage, side, order) as young:
+                for k in range(first, min(first + YOUNG, len(order))):
+                    for who in (0, 1) if k % 2 == 0 else (1, 0):
+                        taken[who, k] = (old, young)[who].submit(_tile, int(order[k])).result()
+    return taken
+
+
+@contextmanager
+def _process(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> Iterator[ProcessPoolExecutor]:
+    """A process with a worker's settings that has done WARM tiles of `stage` in the store of `folder`."""
+    first = [int(k) for k in order[-WARM:]]
+    with ProcessPoolExecutor(1, get_context("spawn"), _begin, (folder, stage, side, first)) as pool:
+        with patch.dict(os.environ, WORKER):  # a process is started when it is first asked for something
+            pool.submit(os.getpid).result()
+        yield pool
+
+
+def _begin(folder: Path, stage: Stage, side: int, first: list[int]) -> None:
+    """What a process does before it is asked for a tile."""
+    global _work, _tiles
+    made = scenery.made(folder, side, side, 60, (4, 2), batch=1)
+    _work, _tiles = made.ingest if stage == "ingest" else made.fuse, list(made.plan.grid.tiles())
+    for k in first:
+        _work(_tiles[k])
     gc.collect()
-    for tile in tiles:
-        start, used = time.perf_counter(), time.process_time()
-        work(tile)
-        wall.append(1e3 * (time.perf_counter() - start))
-        spent.append(1e3 * (time.process_time() - used))
-    return tuple(wall), tuple(spent)
+
+
+def _tile(k: int) -> tuple[float, float]:
+    """Milliseconds of wall clock and of the process's processors that a tile takes in this process."""
+    start, used = time.perf_counter(), time.process_time()
+    _work(_tiles[k])
+    return 1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - used)
 
 
 def busy(row: int, col: int, steps: int) -> float:

@@ -13,6 +13,8 @@ from benchmarks.measure import Figure
 DRAWS, BLOCK, SEED = 400, 10, 5
 """Bootstrap samples; neighbouring measures that are drawn together, for what disturbs one disturbs the next."""
 
+Measures = Sequence[float] | NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Trend:
@@ -38,7 +40,7 @@ class Trend:
         )
 
 
-def trend(values: Sequence[float]) -> Trend:
+def trend(values: Measures) -> Trend:
     """The trend of measures taken one after another: Theil and Sen's median of slopes, bootstrapped in blocks."""
     y = np.asarray(values, float)
     x = np.linspace(0, 1, len(y))
@@ -55,7 +57,14 @@ def trend(values: Sequence[float]) -> Trend:
     return Trend(gain, float(low), float(high), float(y.mean()))
 
 
-def figures(what: str, values: Sequence[float], unit: str, width: float) -> tuple[Figure, Figure]:
+def beside(values: Measures, control: Measures) -> NDArray[np.float64]:
+    """`values` at an even pace: each over what `control`, which does not change, took beside it, times that one's
+    median. No running mean of the control is taken: it would be as uncertain along the run, and not show it."""
+    steady = np.asarray(control, float)
+    return np.asarray(np.asarray(values, float) / steady * np.median(steady), np.float64)
+
+
+def figures(what: str, values: Measures, unit: str, width: float) -> tuple[Figure, Figure]:
     """The gain over the run, as hoped indistinguishable from 0, and its interval's width, at most `width` of the
     mean."""
     found = trend(values)

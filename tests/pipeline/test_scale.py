@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geom import Geometry, box
 
+from benchmarks import growth as growing
 from benchmarks import made, planning, scheduling, slopes
 from pipeline import fuse, ledger, pairing, tasks, workers
 from pipeline.errors import CubeError
@@ -282,3 +283,40 @@ def test_a_slope_is_found_where_there_is_one_and_not_where_there_is_none() -> No
     gain, width = slopes.figures("x", noise.tolist(), "ms", 0.1)
     assert gain.met
     assert width.met
+
+
+def test_a_pace_that_an_old_and_a_young_process_share_is_no_growth_and_what_only_the_old_one_gains_is() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    pace = 1 + 0.3 * np.sin(np.linspace(0, 5, 400)) + np.linspace(0, 0.4, 400)
+    old, young = (100 * pace * rng.normal(1, 0.05, 400) for _ in range(2))
+    old[::37] *= 4
+    assert not slopes.trend(old).flat
+    assert slopes.trend(slopes.beside(old, young)).flat
+    ageing = slopes.trend(slopes.beside(old * np.linspace(1, 1.1, 400), young))
+    assert not ageing.flat
+    assert ageing.gain == pytest.approx(0.1 * ageing.mean, rel=0.3)
+
+
+def test_a_process_beside_is_a_new_one_after_so_many_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    monkeypatch.setattr(growing, "YOUNG", 3)
+    monkeypatch.setattr(growing, "WARM", 1)
+    began = []
+    original = growing._process
+
+    def counted(folder: Path, *others: Any) -> Any:
+        began.append(folder.name)
+        return original(folder, *others)
+
+    monkeypatch.setattr(growing, "_process", counted)
+    old, young = growing._beside(tmp_path, "ingest", 2, np.arange(4))
+    assert began == ["old", "young", "young"]
+    assert old.shape == young.shape == (4, 2)
+    assert (old > 0).all()
+    assert (young > 0).all()
+    for name in ("old", "young"):
+        records = list((tmp_path / name / "store").rglob("ledger/**/*.json"))
+        assert len(records) == 4, f"each of the 4 tiles is done in the store of the {name} process"
