@@ -21,8 +21,9 @@ from benchmarks.slopes import figures, trend
 from pipeline import cluster, memory
 from pipeline.ledger import Stage
 
-SEED, WARM = 3, 60
-"""Of the tiles' order; tiles at the beginning that do not count: pools, caches and arenas are filled with them."""
+SEED, WARM = 3, 100
+"""Of the tiles' order; tiles at the beginning that do not count: pools, caches and arenas are filled with them, and
+after some 80 a table of 2 MB is made, once."""
 WORKER = {
     **{str(k): str(v) for k, v in dask.config.get("distributed.nanny.pre-spawn-environ").items()},
     **cluster.ALLOCATOR,

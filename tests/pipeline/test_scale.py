@@ -299,6 +299,21 @@ def test_a_pace_that_an_old_and_a_young_process_share_is_no_growth_and_what_only
     assert ageing.gain == pytest.approx(0.1 * ageing.mean, rel=0.3)
 
 
+def test_the_interval_of_a_slope_is_the_wider_the_longer_a_disturbance_lasts() -> None:
+    import numpy as np
+    from scipy.signal import lfilter
+
+    rng = np.random.default_rng(2)
+    lasting = 100 + lfilter([1], [1, -0.97], rng.normal(0, 1, 300))[100:]
+    widths = []
+    for values in (lasting, rng.permutation(lasting)):
+        found = slopes.trend(values)
+        widths.append(found.high - found.low)
+    # the integrated autocorrelation is 65 measures, of which a quarter of the run is seen: 50
+    assert widths[0] > 2 * widths[1]
+    assert slopes.trend([5.0] * 50).flat
+
+
 def test_a_process_beside_is_a_new_one_after_so_many_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
