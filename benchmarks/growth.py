@@ -28,9 +28,9 @@ from pipeline.ledger import Stage
 from pipeline.settings import Settings
 
 SEED = 3
-WARM, YOUNG = 10, 40
-"""Tiles at the beginning that do not count: imports, templates, threads; and those after which the process beside is
-a new one."""
+WARM, SETTLED, YOUNG = 10, 100, 40
+"""Tiles at the beginning that do not count, of a process (imports, templates, threads) and of the old one (the
+allocator's heaps, too: it gets faster); and those after which the process beside is a new one."""
 STAGES: tuple[Stage, ...] = ("ingest", "fuse")
 _work: Callable[[Tile], object]
 _tiles: list[Tile]
@@ -57,10 +57,11 @@ def _along(side: int) -> Table:
             for column, what in enumerate(("wall clock", "processor time")):
                 pace = trend(young[:, column])
                 shown.append(Figure(f"{stage}, {what}, gain of the young", (pace.low, pace.gain, pace.high), "ms"))
-                shown += figures(f"{stage}, {what}", beside(old[:, column], young[:, column]), "ms", 0.1)
+                shown += figures(f"{stage}, {what}", beside(old[:, column], young[:, column]), "ms", 0.1, YOUNG)
     notes = (
         f"{side * side} tiles of 60 px one after another in one process, in random order; 4 + 2 dates from the same "
-        "files, additive; slope by Theil and Sen, interval by blocked bootstrap",
+        "files, additive; slope by Theil and Sen, interval by bootstrap in "
+        f"blocks of {YOUNG}: what comes of one young process comes together; {SETTLED} tiles before are not counted",
         f"between its tiles a process no older than {WARM + YOUNG} tiles does the same; what the young one gains is "
         "the machine's pace, and each time of the old one is divided by that of the young one for the same tile",
     )
@@ -71,7 +72,7 @@ def _beside(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> 
     """Milliseconds (old and young, tile, wall clock and processors) of a process that does all tiles and, between
     them, of one that another takes the place of after every YOUNG."""
     taken = np.empty((2, len(order), 2))
-    with _process(folder / "old", stage, side, order) as old:
+    with _process(folder / "old", stage, side, order, SETTLED) as old:
         for first in range(0, len(order), YOUNG):
             with _process(folder / "young", stage, side, order) as young:
                 for k in range(first, min(first + YOUNG, len(order))):
@@ -81,9 +82,12 @@ def _beside(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> 
 
 
 @contextmanager
-def _process(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> Iterator[ProcessPoolExecutor]:
-    """A process with a worker's settings that has done WARM tiles of `stage` in the store of `folder`."""
-    first = [int(k) for k in order[-WARM:]]
+def _process(
+    folder: Path, stage: Stage, side: int, order: NDArray[np.int64], warm: int = WARM
+) -> Iterator[ProcessPoolExecutor]:
+    """A process with a worker's settings that has done `warm` tiles of `stage` in the store of `folder`."""
+    # both processes begin with the same few: what is then written once more, is so by both
+    first = [int(order[-1 - k % WARM]) for k in range(warm)]
     with ProcessPoolExecutor(1, get_context("spawn"), _begin, (folder, stage, side, first)) as pool:
         with patch.dict(os.environ, WORKER):  # a process is started when it is first asked for something
             pool.submit(os.getpid).result()

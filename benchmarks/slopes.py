@@ -41,18 +41,19 @@ class Trend:
         )
 
 
-def trend(values: Measures) -> Trend:
+def trend(values: Measures, block: int = BLOCK) -> Trend:
     """The trend of measures taken one after another: Theil and Sen's median of slopes, bootstrapped in blocks.
 
-    Blocks are twice as long as a disturbance lasts (the integrated autocorrelation of what the trend leaves, Sokal
-    1997), up to a quarter of the run: what a process has taken from the system it keeps, so that its sizes are steps.
+    Blocks are of `block` measures, or twice as long as a disturbance lasts where that is more (the integrated
+    autocorrelation of what the trend leaves, Sokal 1997), up to a quarter of the run: what a process has taken from the
+    system it keeps, so that its sizes are steps.
     """
     y = np.asarray(values, float)
     x = np.linspace(0, 1, len(y))
     gain = _slope(x, y)
     rest = y - gain * x
     rng = np.random.default_rng(SEED)
-    block = min(max(BLOCK, _lasting(rest)), max(1, len(y) // 4))
+    block = min(max(block, _lasting(rest)), max(1, len(y) // 4))
     draws = []
     for _ in range(DRAWS):
         first = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
@@ -69,10 +70,10 @@ def beside(values: Measures, control: Measures) -> NDArray[np.float64]:
     return np.asarray(np.asarray(values, float) / steady * np.median(steady), np.float64)
 
 
-def figures(what: str, values: Measures, unit: str, width: float) -> tuple[Figure, Figure]:
+def figures(what: str, values: Measures, unit: str, width: float, block: int = BLOCK) -> tuple[Figure, Figure]:
     """The gain over the run, as hoped indistinguishable from 0, and its interval's width, at most `width` of the
     mean."""
-    found = trend(values)
+    found = trend(values, block)
     share = (found.high - found.low) / found.mean
     return (
         Figure(f"{what}, gain over the run", (found.low, found.gain, found.high), unit, "interval holds 0", found.flat),

@@ -318,7 +318,7 @@ def test_a_process_beside_is_a_new_one_after_so_many_tiles(tmp_path: Path, monke
     import numpy as np
 
     monkeypatch.setattr(growing, "YOUNG", 3)
-    monkeypatch.setattr(growing, "WARM", 1)
+    monkeypatch.setattr(growing, "SETTLED", 2)
     began = []
     original = growing._process
 
