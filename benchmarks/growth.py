@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks import scenery
 from benchmarks.measure import Figure, Table, at_least, ratios
 from benchmarks.memory import WORKER
-from benchmarks.slopes import beside, figures, trend
+from benchmarks.slopes import Trend, common, trend
 from pipeline import cluster, tasks
 from pipeline.cluster import GPU
 from pipeline.events import silent
@@ -31,6 +31,8 @@ SEED = 3
 WARM, SETTLED, YOUNG = 10, 100, 40
 """Tiles at the beginning that do not count, of a process (imports, templates, threads) and of the old one (the
 allocator's heaps, too: it gets faster); and those after which the process beside is a new one."""
+ROUNDS = 2
+"""Old processes: one is a little slower or faster than another, and may drift by itself."""
 STAGES: tuple[Stage, ...] = ("ingest", "fuse")
 _work: Callable[[Tile], object]
 _tiles: list[Tile]
@@ -40,32 +42,46 @@ _tiles: list[Tile]
 def tables(quick: bool) -> Iterator[Table]:
     """Time per tile along a run of both stages; two single-threaded workers beside one. Each is told when it is
     there: the first takes minutes."""
-    yield _along(5 if quick else 20)
+    yield _along(10, 1) if quick else _along(20, ROUNDS)
     if not quick:
         yield _workers(24, 3)
 
 
-def _along(side: int) -> Table:
+def _along(side: int, rounds: int) -> Table:
     shown: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         # in a random order: tiles at the plane's rim have smaller windows, and must not all come at the ends
         order = np.random.default_rng(SEED).permutation(side * side)
         for stage in STAGES:
-            old, young = _beside(Path(folder), stage, side, order)
-            shown.append(Figure(f"{stage}, a tile of the old process", tuple(old[:, 0]), "ms"))
-            shown.append(Figure(f"{stage}, a tile of the young one", tuple(young[:, 0]), "ms"))
+            taken = np.stack([_beside(Path(folder) / str(k), stage, side, order) for k in range(rounds)])
+            for who, name in enumerate(("old", "young")):
+                shown.append(Figure(f"{stage}, a tile of the {name} process", tuple(taken[:, who, :, 0].ravel()), "ms"))
+            paces = [trend(young).gain / np.median(young) for young in taken[:, 1, :, 0]]
+            shown.append(Figure(f"{stage}, gain of the young process: the machine's pace", tuple(paces)))
             for column, what in enumerate(("wall clock", "processor time")):
-                pace = trend(young[:, column])
-                shown.append(Figure(f"{stage}, {what}, gain of the young", (pace.low, pace.gain, pace.high), "ms"))
-                shown += figures(f"{stage}, {what}", beside(old[:, column], young[:, column]), "ms", 0.1, YOUNG)
+                shown += _ageing(f"{stage}, {what}", ageing(taken[..., column]))
     notes = (
-        f"{side * side} tiles of 60 px one after another in one process, in random order; 4 + 2 dates from the same "
-        "files, additive; slope by Theil and Sen, interval by bootstrap in "
-        f"blocks of {YOUNG}: what comes of one young process comes together; {SETTLED} tiles before are not counted",
-        f"between its tiles a process no older than {WARM + YOUNG} tiles does the same; what the young one gains is "
-        "the machine's pace, and each time of the old one is divided by that of the young one for the same tile",
+        f"{side * side} tiles of 60 px one after another in one process, in random order, {SETTLED} more before them "
+        "not counted; 4 + 2 dates from the same files, additive; gains as a share of a tile's time",
+        f"between its tiles a process no older than {WARM + YOUNG} tiles does the same; a sample is the median over "
+        f"{YOUNG} tiles of old / young; one slope for {rounds} old processes, interval by Student's t",
     )
     return Table("Time of a tile along a run", tuple(shown), notes)
+
+
+def ageing(taken: NDArray[np.float64]) -> Trend:
+    """What a process slows down from the first to the last of its tiles, by times (round, old and young, tile)."""
+    ratios = taken[:, 0] / taken[:, 1]
+    starts = range(0, ratios.shape[1], YOUNG)
+    return common(np.stack([np.median(ratios[:, k : k + YOUNG], axis=1) for k in starts], axis=1))
+
+
+def _ageing(what: str, found: Trend) -> tuple[Figure, Figure]:
+    width = found.high - found.low
+    return (
+        Figure(f"{what}, gain over the run", (found.low, found.gain, found.high), "", "interval holds 0", found.flat),
+        Figure(f"{what}, width of that interval", (width,), "", "<= 0.1", width <= 0.1),
+    )
 
 
 def _beside(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from benchmarks.measure import Figure
 
@@ -41,19 +42,18 @@ class Trend:
         )
 
 
-def trend(values: Measures, block: int = BLOCK) -> Trend:
+def trend(values: Measures) -> Trend:
     """The trend of measures taken one after another: Theil and Sen's median of slopes, bootstrapped in blocks.
 
-    Blocks are of `block` measures, or twice as long as a disturbance lasts where that is more (the integrated
-    autocorrelation of what the trend leaves, Sokal 1997), up to a quarter of the run: what a process has taken from the
-    system it keeps, so that its sizes are steps.
+    Blocks are twice as long as a disturbance lasts (the integrated autocorrelation of what the trend leaves, Sokal
+    1997), up to a quarter of the run: what a process has taken from the system it keeps, so that its sizes are steps.
     """
     y = np.asarray(values, float)
     x = np.linspace(0, 1, len(y))
     gain = _slope(x, y)
     rest = y - gain * x
     rng = np.random.default_rng(SEED)
-    block = min(max(block, _lasting(rest)), max(1, len(y) // 4))
+    block = min(max(BLOCK, _lasting(rest)), max(1, len(y) // 4))
     draws = []
     for _ in range(DRAWS):
         first = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
@@ -63,17 +63,24 @@ def trend(values: Measures, block: int = BLOCK) -> Trend:
     return Trend(gain, float(low), float(high), float(y.mean()))
 
 
-def beside(values: Measures, control: Measures) -> NDArray[np.float64]:
-    """`values` at an even pace: each over what `control`, which does not change, took beside it, times that one's
-    median. No running mean of the control is taken: it would be as uncertain along the run, and not show it."""
-    steady = np.asarray(control, float)
-    return np.asarray(np.asarray(values, float) / steady * np.median(steady), np.float64)
+def common(rounds: Measures) -> Trend:
+    """The trend that `rounds` (round, step) have in common: a line of one slope with a level of its own for each round,
+    its interval by Student's t, as every step is a sample by itself."""
+    y = np.asarray(rounds, float)
+    number, steps = y.shape
+    x = (np.arange(steps) + 0.5) / steps - 0.5
+    rest = y - y.mean(axis=1, keepdims=True)
+    gain = float((rest @ x).sum() / (number * x @ x))
+    freedom = number * (steps - 1) - 1
+    error = float(np.sqrt(((rest - gain * x) ** 2).sum() / freedom / (number * x @ x)))
+    half = float(student.ppf(0.975, freedom)) * error
+    return Trend(gain, gain - half, gain + half, float(y.mean()))
 
 
-def figures(what: str, values: Measures, unit: str, width: float, block: int = BLOCK) -> tuple[Figure, Figure]:
+def figures(what: str, values: Measures, unit: str, width: float) -> tuple[Figure, Figure]:
     """The gain over the run, as hoped indistinguishable from 0, and its interval's width, at most `width` of the
     mean."""
-    found = trend(values, block)
+    found = trend(values)
     share = (found.high - found.low) / found.mean
     return (
         Figure(f"{what}, gain over the run", (found.low, found.gain, found.high), unit, "interval holds 0", found.flat),

@@ -290,13 +290,30 @@ def test_a_pace_that_an_old_and_a_young_process_share_is_no_growth_and_what_only
 
     rng = np.random.default_rng(1)
     pace = 1 + 0.3 * np.sin(np.linspace(0, 5, 400)) + np.linspace(0, 0.4, 400)
-    old, young = (100 * pace * rng.normal(1, 0.05, 400) for _ in range(2))
-    old[::37] *= 4
-    assert not slopes.trend(old).flat
-    assert slopes.trend(slopes.beside(old, young)).flat
-    ageing = slopes.trend(slopes.beside(old * np.linspace(1, 1.1, 400), young))
-    assert not ageing.flat
-    assert ageing.gain == pytest.approx(0.1 * ageing.mean, rel=0.3)
+    taken = 100 * pace * rng.normal(1, 0.05, (2, 2, 400))  # round, old and young, tile
+    taken[:, 0] *= [[1.05], [0.98]]  # one process is a little slower than another from the beginning
+    taken[:, 0, ::37] *= 4
+    assert not slopes.trend(taken[0, 0]).flat
+    flat = growing.ageing(taken)
+    assert flat.flat
+    assert flat.high - flat.low < 0.1
+    taken[:, 0] *= np.linspace(1, 1.1, 400)
+    slower = growing.ageing(taken)
+    assert not slower.flat
+    assert slower.gain == pytest.approx(0.1, rel=0.3)
+
+
+def test_a_common_trend_is_that_of_least_squares() -> None:
+    import numpy as np
+    from scipy.stats import linregress
+    from scipy.stats import t as student
+
+    values = np.random.default_rng(4).normal(0, 1, (1, 12)) + np.linspace(0, 3, 12)
+    found, line = slopes.common(values), linregress((np.arange(12) + 0.5) / 12, values[0])
+    assert found.gain == pytest.approx(line.slope)
+    assert found.high - found.gain == pytest.approx(student.ppf(0.975, 10) * line.stderr)
+    apart = slopes.common(np.vstack([values, values + 5]))
+    assert apart.gain == pytest.approx(line.slope), "a round's own level is no slope"
 
 
 def test_the_interval_of_a_slope_is_the_wider_the_longer_a_disturbance_lasts() -> None:
