@@ -103,7 +103,8 @@ def _process(
 ) -> Iterator[ProcessPoolExecutor]:
     """A process with a worker's settings that has done `warm` tiles of `stage` in the store of `folder`."""
     # both processes begin with the same few: what is then written once more, is so by both
-    first = [int(order[-1 - k % WARM]) for k in range(warm)]
+    few = [int(k) for k in order[-WARM:]]
+    first = [few[k % len(few)] for k in range(warm)]
     with ProcessPoolExecutor(1, get_context("spawn"), _begin, (folder, stage, side, first)) as pool:
         with patch.dict(os.environ, WORKER):  # a process is started when it is first asked for something
             pool.submit(os.getpid).result()
