@@ -58,7 +58,7 @@ def tables(quick: bool) -> list[Table]:
     sizes: Sequence[tuple[int, tuple[int, int]]] = (
         ((60, (6, 2)),) if quick else ((240, (36, 12)), (240, (72, 24)), (480, (36, 12)), (480, (72, 24)))
     )
-    return [_row(4 if quick else 17, 12 if quick else 200), _peaks(sizes, 8 if quick else 48)]
+    return [_row(4 if quick else 18, 12 if quick else 200), _peaks(sizes, 8 if quick else 48)]
 
 
 def _row(side: int, tiles: int) -> Table:
