@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from marstfn.bands import BANDS, FINE
-from pipeline import cube, units
+from pipeline import cluster, cube, units
 from pipeline.cluster import GPU, IO
 from pipeline.days import KEPT, RUN
 from pipeline.errors import ClusterError
@@ -34,6 +34,8 @@ LAYERS = PIXEL + 7
 """Of a pixel of the fused cube: reflectance, quality, age, coherence, uncertainty."""
 ENCODING = 6
 """Of a pixel of one variable while its shard is written: copy, compressed chunks, shard."""
+RETAINED = int(cluster.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"])
+"""Of free memory that the allocator holds before it gives some back to the system."""
 SLACK = 1.2
 """What the allocator keeps of arrays that are gone, over those that are there."""
 KILLED = 0.95
@@ -55,7 +57,7 @@ class Bound:
     @property
     def total(self) -> int:
         """Bytes."""
-        return self.process + int(SLACK * self.slots * sum(self.work.values()))
+        return self.process + RETAINED + int(SLACK * self.slots * sum(self.work.values()))
 
     @property
     def megabytes(self) -> float:
