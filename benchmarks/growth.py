@@ -29,8 +29,8 @@ from pipeline.settings import Settings
 
 SEED = 3
 WARM, SETTLED, YOUNG = 10, 100, 40
-"""Tiles at the beginning that do not count, of a process (imports, templates, threads) and of the old one (the
-allocator's heaps, too: it gets faster); and those after which the process beside is a new one."""
+"""Tiles at the beginning that do not count, of a process (imports, templates, threads) and of the old one
+(heaps and tables, too); and those after which the process beside is a new one."""
 ROUNDS = 2
 """Old processes: one is a little slower or faster than another, and may drift by itself."""
 STAGES: tuple[Stage, ...] = ("ingest", "fuse")
