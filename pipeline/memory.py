@@ -34,8 +34,8 @@ LAYERS = PIXEL + 7
 """Of a pixel of the fused cube: reflectance, quality, age, coherence, uncertainty."""
 ENCODING = 6
 """Of a pixel of one variable while its shard is written: copy, compressed chunks, shard."""
-RETAINED = int(cluster.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"])
-"""Of free memory that the allocator holds before it gives some back to the system."""
+RETAINED = int(cluster.ALLOCATOR["MALLOC_ARENA_MAX"]) * int(cluster.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"])
+"""Of free memory that the allocator holds, in each of its arenas, before it gives some back to the system."""
 SLACK = 1.2
 """What the allocator keeps of arrays that are gone, over those that are there."""
 KILLED = 0.95
