@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 
 from marstfn.bands import BANDS
-from pipeline import cube, ledger
+from pipeline import cube
 from pipeline.grid import Grid, Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.ingest import TileResult, ingest_tile
@@ -123,9 +123,3 @@ def _item(name: str, collection: str, grid: Grid, moment: datetime, files: Mappi
     for key, path in files.items():
         item.add_asset(key, pystac.Asset(str(path), media_type="image/tiff; application=geotiff"))
     return item
-
-
-def finished(scenery: Scenery, stage: ledger.Stage) -> int:
-    """Tiles of a stage that are in the ledger."""
-    names = [tile.name for tile in scenery.plan.grid.tiles()]
-    return sum(isinstance(r, ledger.Record) for r in ledger.each(scenery.store, stage, names))
