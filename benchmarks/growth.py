@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks import scenery
 from benchmarks.measure import Figure, Table, at_least, ratios
 from benchmarks.memory import WORKER
-from benchmarks.slopes import Trend, common, trend
+from benchmarks.slopes import Trend, common, figures, gain
 from pipeline import cluster, tasks
 from pipeline.cluster import GPU
 from pipeline.events import silent
@@ -28,70 +29,74 @@ from pipeline.ledger import Stage
 from pipeline.settings import Settings
 
 SEED = 3
-WARM, SETTLED, YOUNG = 10, 100, 40
-"""Tiles at the beginning that do not count, of a process (imports, templates, threads) and of the old one
-(heaps and tables, too); and those after which the process beside is a new one."""
-ROUNDS = 2
-"""Old processes: one is a little slower or faster than another, and may drift by itself."""
+WARM = 10
+"""Tiles at the beginning of a process that do not count: imports, templates, threads."""
 STAGES: tuple[Stage, ...] = ("ingest", "fuse")
 _work: Callable[[Tile], object]
 _tiles: list[Tile]
 """Of a process that does tiles: its stage, and all tiles of its grid."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How old the processes grow that are compared, in tiles."""
+
+    side: int = 20
+    """The old one does side * side tiles that count"""
+    settled: int = 100
+    """after these, which do not: heaps and tables are filled with them."""
+    young: int = 40
+    """Tiles after which the process beside it is a new one."""
+    rounds: int = 2
+    """Old processes: one is a little slower or faster than another, and may drift by itself."""
+
+
 def tables(quick: bool) -> Iterator[Table]:
     """Time per tile along a run of both stages; two single-threaded workers beside one. Each is told when it is
     there: the first takes minutes."""
-    yield _along(10, 1) if quick else _along(20, ROUNDS)
+    yield _along(Ages(4, settled=10, young=4, rounds=1) if quick else Ages())
     if not quick:
         yield _workers(24, 3)
 
 
-def _along(side: int, rounds: int) -> Table:
+def _along(ages: Ages) -> Table:
     shown: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         # in a random order: tiles at the plane's rim have smaller windows, and must not all come at the ends
-        order = np.random.default_rng(SEED).permutation(side * side)
+        order = np.random.default_rng(SEED).permutation(ages.side**2)
         for stage in STAGES:
-            taken = np.stack([_beside(Path(folder) / str(k), stage, side, order) for k in range(rounds)])
+            taken = np.stack([beside(Path(folder) / str(k), stage, order, ages) for k in range(ages.rounds)])
             for who, name in enumerate(("old", "young")):
                 shown.append(Figure(f"{stage}, a tile of the {name} process", tuple(taken[:, who, :, 0].ravel()), "ms"))
-            paces = [trend(young).gain / np.median(young) for young in taken[:, 1, :, 0]]
+            paces = [gain(young) / np.median(young) for young in taken[:, 1, :, 0]]
             shown.append(Figure(f"{stage}, gain of the young process: the machine's pace", tuple(paces)))
             for column, what in enumerate(("wall clock", "processor time")):
-                shown += _ageing(f"{stage}, {what}", ageing(taken[..., column]))
+                shown += figures(f"{stage}, {what}, old / young", ageing(taken[..., column], ages.young), "", 0.1)
     notes = (
-        f"{side * side} tiles of 60 px one after another in one process, in random order, {SETTLED} more before them "
-        "not counted; 4 + 2 dates from the same files, additive; gains as a share of a tile's time",
-        f"between its tiles a process no older than {WARM + YOUNG} tiles does the same; a sample is the median over "
-        f"{YOUNG} tiles of old / young; one slope for {rounds} old processes, interval by Student's t",
+        f"{ages.side**2} tiles of 60 px one after another in one process, in random order, {ages.settled} more before "
+        "them not counted; 4 + 2 dates from the same files, additive",
+        f"between its tiles a process no older than {WARM + ages.young} tiles does the same; a sample is the median "
+        f"over {ages.young} tiles of old / young; one slope for {ages.rounds} old processes, interval by Student's t",
     )
     return Table("Time of a tile along a run", tuple(shown), notes)
 
 
-def ageing(taken: NDArray[np.float64]) -> Trend:
-    """What a process slows down from the first to the last of its tiles, by times (round, old and young, tile)."""
+def ageing(taken: NDArray[np.float64], young: int) -> Trend:
+    """What a process slows down from the first to the last of its tiles, in tiles' times of the process beside it, by
+    times (round, old and young, tile); that process is a new one after every `young` tiles."""
     ratios = taken[:, 0] / taken[:, 1]
-    starts = range(0, ratios.shape[1], YOUNG)
-    return common(np.stack([np.median(ratios[:, k : k + YOUNG], axis=1) for k in starts], axis=1))
+    starts = range(0, ratios.shape[1], young)
+    return common(np.stack([np.median(ratios[:, k : k + young], axis=1) for k in starts], axis=1))
 
 
-def _ageing(what: str, found: Trend) -> tuple[Figure, Figure]:
-    width = found.high - found.low
-    return (
-        Figure(f"{what}, gain over the run", (found.low, found.gain, found.high), "", "interval holds 0", found.flat),
-        Figure(f"{what}, width of that interval", (width,), "", "<= 0.1", width <= 0.1),
-    )
-
-
-def _beside(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> NDArray[np.float64]:
+def beside(folder: Path, stage: Stage, order: NDArray[np.int64], ages: Ages) -> NDArray[np.float64]:
     """Milliseconds (old and young, tile, wall clock and processors) of a process that does all tiles and, between
-    them, of one that another takes the place of after every YOUNG."""
+    them, of one that another takes the place of after every `ages.young`."""
     taken = np.empty((2, len(order), 2))
-    with _process(folder / "old", stage, side, order, SETTLED) as old:
-        for first in range(0, len(order), YOUNG):
-            with _process(folder / "young", stage, side, order) as young:
-                for k in range(first, min(first + YOUNG, len(order))):
+    with _process(folder / "old", stage, ages.side, order, ages.settled) as old:
+        for first in range(0, len(order), ages.young):
+            with _process(folder / "young", stage, ages.side, order, WARM) as young:
+                for k in range(first, min(first + ages.young, len(order))):
                     for who in (0, 1) if k % 2 == 0 else (1, 0):
                         taken[who, k] = (old, young)[who].submit(_tile, int(order[k])).result()
     return taken
@@ -99,7 +104,7 @@ def _beside(folder: Path, stage: Stage, side: int, order: NDArray[np.int64]) -> 
 
 @contextmanager
 def _process(
-    folder: Path, stage: Stage, side: int, order: NDArray[np.int64], warm: int = WARM
+    folder: Path, stage: Stage, side: int, order: NDArray[np.int64], warm: int
 ) -> Iterator[ProcessPoolExecutor]:
     """A process with a worker's settings that has done `warm` tiles of `stage` in the store of `folder`."""
     # both processes begin with the same few: what is then written once more, is so by both
@@ -151,14 +156,14 @@ def _workers(tiles: int, rounds: int) -> Table:
                 taken[count].append(time.perf_counter() - start)
                 if failed or len(results) != tiles:
                     raise RuntimeError(f"{len(failed)} of {tiles} tiles failed: {failed[:1]}")
-    gain = at_least("tiles a second of two workers over those of one", ratios(taken[1], taken[2]), 1.7)
+    ahead = at_least("tiles a second of two workers over those of one", ratios(taken[1], taken[2]), 1.7)
     shown = [Figure(f"{tiles} tiles on {n} worker{'s' * (n > 1)}", tuple(taken[n]), "s") for n in (1, 2)]
     notes = (
         f"each tile {steps} rounds of numpy on one core, which let go of the interpreter's lock and take it again; "
         f"{os.cpu_count()} processors, load {min(load):.1f}..{max(load):.1f}: with more than 0 from elsewhere two "
         "workers cannot have two cores",
     )
-    return Table("Two single-threaded workers", (gain, *shown), notes)
+    return Table("Two single-threaded workers", (ahead, *shown), notes)
 
 
 def _steps(seconds: float) -> int:

@@ -67,7 +67,7 @@ def _row(side: int, tiles: int) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         for stage in ("ingest", "fuse"):
             run = measured(folder, stage, (side, side), 60, (4, 2), 48, tiles + warm, tiles + warm + side + 2)
-            shown += figures(f"{stage}, peak of a tile", run.peaks[warm:], "MB", 0.1)
+            shown += figures(f"{stage}, peak of a tile", trend(run.peaks[warm:]), "MB", 0.1)
             for what, values in (("resident", run.resident), ("allocated", run.allocated)):
                 if values:
                     found = trend(values[warm:])

@@ -33,14 +33,6 @@ class Trend:
         """Whether the interval holds 0."""
         return self.low <= 0 <= self.high
 
-    def text(self, unit: str) -> str:
-        """In words, with the interval and its width as a share of the mean."""
-        width = 100 * (self.high - self.low) / self.mean
-        return (
-            f"gain over the run {self.gain:+.3g} {unit}, 95 % interval [{self.low:+.3g}, {self.high:+.3g}], "
-            f"{width:.1f} % of the mean of {self.mean:.3g} {unit} wide, {'holds' if self.flat else 'does not hold'} 0"
-        )
-
 
 def trend(values: Measures) -> Trend:
     """The trend of measures taken one after another: Theil and Sen's median of slopes, bootstrapped in blocks.
@@ -50,17 +42,17 @@ def trend(values: Measures) -> Trend:
     """
     y = np.asarray(values, float)
     x = np.linspace(0, 1, len(y))
-    gain = _slope(x, y)
-    rest = y - gain * x
+    gained = gain(y)
+    rest = y - gained * x
     rng = np.random.default_rng(SEED)
     block = min(max(BLOCK, _lasting(rest)), max(1, len(y) // 4))
     draws = []
     for _ in range(DRAWS):
         first = rng.integers(0, len(y) - block + 1, -(-len(y) // block))
         picked = (first[:, None] + np.arange(block)).ravel()[: len(y)]
-        draws.append(_slope(x, gain * x + rest[picked]))
+        draws.append(_slope(x, gained * x + rest[picked]))
     low, high = np.percentile(draws, [2.5, 97.5])
-    return Trend(gain, float(low), float(high), float(y.mean()))
+    return Trend(gained, float(low), float(high), float(y.mean()))
 
 
 def common(rounds: Measures) -> Trend:
@@ -70,22 +62,27 @@ def common(rounds: Measures) -> Trend:
     number, steps = y.shape
     x = (np.arange(steps) + 0.5) / steps - 0.5
     rest = y - y.mean(axis=1, keepdims=True)
-    gain = float((rest @ x).sum() / (number * x @ x))
+    gained = float((rest @ x).sum() / (number * x @ x))
     freedom = number * (steps - 1) - 1
-    error = float(np.sqrt(((rest - gain * x) ** 2).sum() / freedom / (number * x @ x)))
+    error = float(np.sqrt(((rest - gained * x) ** 2).sum() / freedom / (number * x @ x)))
     half = float(student.ppf(0.975, freedom)) * error
-    return Trend(gain, gain - half, gain + half, float(y.mean()))
+    return Trend(gained, gained - half, gained + half, float(y.mean()))
 
 
-def figures(what: str, values: Measures, unit: str, width: float) -> tuple[Figure, Figure]:
+def figures(what: str, found: Trend, unit: str, width: float) -> tuple[Figure, Figure]:
     """The gain over the run, as hoped indistinguishable from 0, and its interval's width, at most `width` of the
     mean."""
-    found = trend(values)
     share = (found.high - found.low) / found.mean
     return (
         Figure(f"{what}, gain over the run", (found.low, found.gain, found.high), unit, "interval holds 0", found.flat),
         Figure(f"{what}, width of that interval", (share,), "of the mean", f"<= {width:g}", share <= width),
     )
+
+
+def gain(values: Measures) -> float:
+    """What measures taken one after another gain from the first to the last: Theil and Sen's median of slopes."""
+    y = np.asarray(values, float)
+    return _slope(np.linspace(0, 1, len(y)), y)
 
 
 def _lasting(rest: NDArray[np.float64]) -> int:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks import memory as measuring
 from pipeline import cluster, job, memory, outlook, units
 from pipeline.cluster import GPU, IO
 from pipeline.errors import ClusterError
@@ -122,10 +121,3 @@ def test_a_stage_refuses_before_it_writes_or_submits_anything(tmp_path: Any, mon
         assert cluster.slots(client, IO) >= 1
         assert cluster.slots(client, GPU) == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_the_measurement_runs_and_holds_the_bound() -> None:
-    along, peaks = measuring.tables(quick=True)
-    assert len(along.figures) == 8
-    assert len(peaks.figures) == 2
-    assert all(f.met for f in peaks.figures), [(f.what, f.values, f.target) for f in peaks.figures]

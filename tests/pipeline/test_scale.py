@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geom import Geometry, box
 
-from benchmarks import growth as growing
-from benchmarks import made, planning, scheduling, slopes
+from benchmarks import made, planning
 from pipeline import fuse, ledger, pairing, tasks, workers
 from pipeline.errors import CubeError
 from pipeline.events import TileDone, TileFailed
@@ -255,100 +254,3 @@ def test_a_fresh_run_reads_no_record_and_a_lost_shard_is_seen(entered: Any, monk
     ledger.write(entered.store, ledger.Record("ingest", name, entered.prints[name], checksums))
     assert ledger.unfinished(entered.store, "ingest", entered.prints, {}) == [name]
     assert ledger.unfinished(entered.store, "ingest", entered.prints, {"inputs.zarr/a": 5}) == []
-
-
-def test_making_a_plan_is_measured_in_its_own_process() -> None:
-    (making, going_on) = planning.tables(quick=True)
-    assert making.figures[0].what.startswith("121 tiles, 60 scenes")
-    assert all(f.median > 0 for f in (*making.figures, *going_on.figures))
-    assert making.figures[2].met, "a small plan needs less than a large one may"
-
-
-def test_scheduling_is_measured_through_the_real_window() -> None:
-    (table,) = scheduling.tables(quick=True)
-    assert [f.what.split(" tiles")[0] for f in table.figures[::2]] == ["100", "10"]
-
-
-def test_a_slope_is_found_where_there_is_one_and_not_where_there_is_none() -> None:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    noise = rng.normal(100, 3, 400)
-    noise[::37] *= 4  # a few tiles that something else disturbed
-    flat, rising = slopes.trend(noise), slopes.trend(noise + np.linspace(0, 8, 400))
-    assert flat.flat
-    assert not rising.flat
-    assert rising.gain == pytest.approx(8, abs=1.5)
-    assert (flat.high - flat.low) / flat.mean < 0.05
-    gain, width = slopes.figures("x", noise.tolist(), "ms", 0.1)
-    assert gain.met
-    assert width.met
-
-
-def test_a_pace_that_an_old_and_a_young_process_share_is_no_growth_and_what_only_the_old_one_gains_is() -> None:
-    import numpy as np
-
-    rng = np.random.default_rng(1)
-    pace = 1 + 0.3 * np.sin(np.linspace(0, 5, 400)) + np.linspace(0, 0.4, 400)
-    taken = 100 * pace * rng.normal(1, 0.05, (2, 2, 400))  # round, old and young, tile
-    taken[:, 0] *= [[1.05], [0.98]]  # one process is a little slower than another from the beginning
-    taken[:, 0, ::37] *= 4
-    assert not slopes.trend(taken[0, 0]).flat
-    flat = growing.ageing(taken)
-    assert flat.flat
-    assert flat.high - flat.low < 0.1
-    taken[:, 0] *= np.linspace(1, 1.1, 400)
-    slower = growing.ageing(taken)
-    assert not slower.flat
-    assert slower.gain == pytest.approx(0.1, rel=0.3)
-
-
-def test_a_common_trend_is_that_of_least_squares() -> None:
-    import numpy as np
-    from scipy.stats import linregress
-    from scipy.stats import t as student
-
-    values = np.random.default_rng(4).normal(0, 1, (1, 12)) + np.linspace(0, 3, 12)
-    found, line = slopes.common(values), linregress((np.arange(12) + 0.5) / 12, values[0])
-    assert found.gain == pytest.approx(line.slope)
-    assert found.high - found.gain == pytest.approx(student.ppf(0.975, 10) * line.stderr)
-    apart = slopes.common(np.vstack([values, values + 5]))
-    assert apart.gain == pytest.approx(line.slope), "a round's own level is no slope"
-
-
-def test_the_interval_of_a_slope_is_the_wider_the_longer_a_disturbance_lasts() -> None:
-    import numpy as np
-    from scipy.signal import lfilter
-
-    rng = np.random.default_rng(2)
-    lasting = 100 + lfilter([1], [1, -0.97], rng.normal(0, 1, 300))[100:]
-    widths = []
-    for values in (lasting, rng.permutation(lasting)):
-        found = slopes.trend(values)
-        widths.append(found.high - found.low)
-    # the integrated autocorrelation is 65 measures, of which a quarter of the run is seen: 50
-    assert widths[0] > 2 * widths[1]
-    assert slopes.trend([5.0] * 50).flat
-
-
-def test_a_process_beside_is_a_new_one_after_so_many_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
-
-    monkeypatch.setattr(growing, "YOUNG", 3)
-    monkeypatch.setattr(growing, "SETTLED", 2)
-    began = []
-    original = growing._process
-
-    def counted(folder: Path, *others: Any) -> Any:
-        began.append(folder.name)
-        return original(folder, *others)
-
-    monkeypatch.setattr(growing, "_process", counted)
-    old, young = growing._beside(tmp_path, "ingest", 2, np.arange(4))
-    assert began == ["old", "young", "young"]
-    assert old.shape == young.shape == (4, 2)
-    assert (old > 0).all()
-    assert (young > 0).all()
-    for name in ("old", "young"):
-        records = list((tmp_path / name / "store").rglob("ledger/**/*.json"))
-        assert len(records) == 4, f"each of the 4 tiles is done in the store of the {name} process"
