@@ -25,6 +25,7 @@ from marstfn.baselines.degrade import Array
 from pipeline import cluster, fuse, tasks
 from pipeline.events import silent
 from pipeline.fuse import fuse_tile
+from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation
 from pipeline.plan import Plan, parsed
 from pipeline.settings import Settings
@@ -81,7 +82,7 @@ class Taken:
 
 def tables(quick: bool) -> list[Table]:
     """The fastest stand-in that the stage keeps busy, the processor time a million pixels cost, and two workers."""
-    with _ground(2, 120, 2) if quick else _ground(2, 480, 4) as store:
+    with _ground(4, 60, 2) if quick else _ground(4, 480, 8) as store:
         # what is compiled at first use is no part of it
         staged(store, Device(1e9), 0.1)
         table = _one(store, 1.0 if quick else 12.0, quick)
@@ -119,7 +120,7 @@ def staged(store: Store, device: Device, seconds: float, slots: int = 2, *, apar
     together for ever, and leave the device alone meanwhile. So the second begins half a tile later, if `apart`.
     """
     plan = _opened(store.url)
-    pairs, tiles = ground.pairs(plan), list(plan.grid.tiles())
+    pairs, tiles = ground.pairs(plan), _inner(plan)
     half = apart * _pixels(store) / device.rate / 2
     end = threading.Event()
 
@@ -148,11 +149,17 @@ def staged(store: Store, device: Device, seconds: float, slots: int = 2, *, apar
     return Taken(*taken)
 
 
+def _inner(plan: Plan) -> list[Tile]:
+    """Tiles that have neighbours all around, as nearly all of a large area have: they read of nine tiles."""
+    rows, columns = plan.grid.tile_shape
+    return [t for t in plan.grid.tiles() if 0 < t.row < rows - 1 and 0 < t.col < columns - 1]
+
+
 @lru_cache(maxsize=1)
 def _pixels(store: Store) -> float:
     """Of the patches of one tile."""
     plan, device = _opened(store.url), Device(1e9)
-    fuse_tile(plan, store, plan.grid.tile(0, 0), PLAIN, ground.pairs(plan), predicts={False: device})
+    fuse_tile(plan, store, _inner(plan)[0], PLAIN, ground.pairs(plan), predicts={False: device})
     return device.pixels()
 
 
@@ -239,12 +246,15 @@ def _one(store: Store, seconds: float, quick: bool) -> Table:
         figures.append(Figure("at that rate, two tiles at once over one at a time", (two.rate / one.rate,)))
         figures.append(Figure("at that rate, tiles in step over tiles half a tile apart", (together.rate / two.rate,)))
     plan = _opened(store.url)
+    share = _pixels(store) / (len(plan.of("landsat8")) * plan.grid.tile_px**2)
     notes = (
         f"no GPU here: a stand-in that releases the interpreter and waits; {os.cpu_count()} cores; "
         f"{seconds:g} s a rate (60 s of GPU work are for a machine with one)",
-        f"{len(list(plan.grid.tiles()))} tiles of {plan.grid.tile_px} px, {len(plan.of('landsat8'))} Landsat and "
+        f"{len(_inner(plan))} tiles of {plan.grid.tile_px} px with neighbours all around, "
+        f"{len(plan.of('landsat8'))} Landsat and "
         f"{len(plan.of('sentinel2'))} Sentinel-2 dates, 30 % cloud, in turn, two tiles at once; pixels are those of "
-        "patches, 1.56 of them a pixel of the cube; every Sentinel-2 date is read, masked and encoded besides; the two "
+        f"patches, {share:.2f} of them a pixel of a Landsat date; every Sentinel-2 date is read, masked and encoded "
+        "besides; the two "
         "begin half a tile apart, for tiles that are all alike would else end together throughout",
         f"{fuse.AHEAD} threads ahead of the network and {fuse.hands()} behind it, a tile",
     )

@@ -172,7 +172,7 @@ def sample_tile(plan: Plan, store: Store, tile: Tile) -> tuple[NDArray[np.int16]
         roi = tile.roi(group.resolution)
         places = (slice(1, None, 3 * step),) * 2 if inside else (slice(0, None, step),) * 2
         found = np.full((len(scenes), len(BANDS), len(range(0, rows, step)) * len(range(0, cols, step))), FILL, "int16")
-        for dates in cube.blocks(len(scenes), plan.options.time_shard):
+        for dates in cube.input_blocks(plan, group):
             clear = _read(store, f"{group.name}/clear", dates, roi, places) == CLEAR
             for band, name in enumerate(group.bands):
                 values = _read(store, f"{group.name}/{name}", dates, roi, places)

@@ -48,7 +48,9 @@ from pipeline.store import FUSED, INPUTS, Store, plainly
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """Errors of the system that the same write meets again."""
 INNER = 120
-"""Most side of an inner chunk of the output, 10 m pixels."""
+"""Most side of an inner chunk, its own pixels."""
+RUN = 8
+"""Dates of the inputs that lie in one inner chunk and are read together: a read of one costs mostly its overhead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,25 @@ def group_scenes(plan: Plan, group: Group) -> tuple[Scene, ...]:
     return plan.of("sentinel2" if group is SENTINEL2 else "landsat8")
 
 
-def blocks(dates: int, time_shard: int) -> tuple[slice, ...]:
-    """Shards along a time axis of `dates`: equal steps of at most `time_shard`, the last one shorter."""
-    step = block_length(dates, time_shard)
+def fused_blocks(plan: Plan) -> tuple[slice, ...]:
+    """Shards of the output along its time axis."""
+    return blocks(len(plan.scenes), block_length(len(plan.scenes), plan.options.time_shard))
+
+
+def input_blocks(plan: Plan, group: Group) -> tuple[slice, ...]:
+    """Shards of a group of the inputs along its time axis."""
+    return blocks(len(group_scenes(plan, group)), input_length(plan, group))
+
+
+def input_length(plan: Plan, group: Group) -> int:
+    """Dates in one shard of a group: whole runs, where there is more than one and `time_shard` allows."""
+    dates, most = len(group_scenes(plan, group)), plan.options.time_shard
+    step = block_length(dates, most)
+    return step if dates <= RUN else min(-(-step // RUN) * RUN, most)
+
+
+def blocks(dates: int, step: int) -> tuple[slice, ...]:
+    """A time axis of `dates` in steps, the last one shorter."""
     return tuple(slice(lo, min(lo + step, dates)) for lo in range(0, dates, step))
 
 
@@ -116,11 +134,12 @@ def create_inputs(plan: Plan, store: Store) -> bool:
         coordinates(node, plan.grid.geobox(group.resolution), times(scenes))
         side = plan.grid.tile_px * FINE // group.resolution
         shape = (len(scenes), *plan.grid.shape(group.resolution))
-        shard = (block_length(len(scenes), plan.options.time_shard), side, side)
+        step, inner = input_length(plan, group), inner_side(side)
+        shard, chunk = (step, side, side), (_divisor(step, RUN), inner, inner)
         for band in group.bands:
-            layer(node, band, shape, shard, (1, side, side), "int16", FILL, reflectance(band))
+            layer(node, band, shape, shard, chunk, "int16", FILL, reflectance(band))
         if group.masked:
-            layer(node, "clear", shape, shard, (1, side, side), "uint8", NOTHING, flags("nothing", "clear", "masked"))
+            layer(node, "clear", shape, shard, chunk, "uint8", NOTHING, flags("nothing", "clear", "masked"))
     consolidate(root)
     return True
 
@@ -275,10 +294,10 @@ def write_block(target: zarr.Array[Any], dates: slice, window: Window, resolutio
 
 
 def shard_objects(
-    plan: Plan, store_name: str, array_name: str, dates: int, window: Window, resolution: int
+    store_name: str, array_name: str, blocks: Sequence[slice], window: Window, resolution: int
 ) -> Iterator[str]:
-    """Names in the store of the shard objects that a tile fills in one array, in order of time."""
-    for index in range(len(blocks(dates, plan.options.time_shard))):
+    """Names in the store of the shard objects that a tile fills in one array, one for each of its blocks of dates."""
+    for index in range(len(blocks)):
         yield shard_object(store_name, array_name, index, window, resolution)
 
 
@@ -290,12 +309,17 @@ def shard_object(store_name: str, array_name: str, block: int, window: Window, r
 
 
 def inner_side(tile_px: int) -> int:
-    """Side of the inner chunks of the output: the largest divisor of the tile side up to 120 px.
+    """Side of the inner chunks of a tile: the largest divisor of its side up to 120 px.
 
-    A pixel's series reads one of them a time block, in milliseconds; those of 60 px are written more slowly, those of
-    240 px no faster (`python -m benchmarks writing`).
+    Of the output a pixel's series reads one of them a time block, in milliseconds; those of 60 px are written more
+    slowly, those of 240 px no faster (`python -m benchmarks writing`). Of the inputs a window around a tile reads those
+    that it meets of its eight neighbours: where a chunk was a tile's date, it decoded nine tiles for one.
     """
-    return max(d for d in range(1, INNER + 1) if tile_px % d == 0)
+    return _divisor(tile_px, INNER)
+
+
+def _divisor(number: int, most: int) -> int:
+    return max(d for d in range(1, most + 1) if number % d == 0)
 
 
 def _holds(plan: Plan, store: Store, name: str) -> bool:

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import cube
-from pipeline.cube import CLEAR, Group, unpack
+from pipeline.cube import CLEAR, RUN, Group, unpack
 from pipeline.grid import Window
 from pipeline.store import INPUTS, Store
 
-RUN = 8
-"""Dates read at once: a read of one costs mostly its overhead."""
 KEPT = 4
 """Runs kept: the references of a Landsat date lie in two or three neighbouring ones."""
 

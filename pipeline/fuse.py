@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from marstfn.bands import BANDS, FINE, RATIO
+from marstfn.bands import BANDS, RATIO
 from marstfn.baselines import degrade
 from marstfn.batches import DeviceMemoryError
 from marstfn.inference import VARIANT
@@ -25,7 +25,7 @@ from marstfn.predict import Predict
 from pipeline import cube, ledger, uncertainty
 from pipeline.calls import Call, Calls
 from pipeline.cluster import require_gpu
-from pipeline.cube import CLEAR, FILL, HIDDEN, LAYERS, MASKED, NOTHING, OBSERVED, UPSAMPLED, pack
+from pipeline.cube import CLEAR, FILL, HIDDEN, LAYERS, MASKED, OBSERVED, UPSAMPLED, pack
 from pipeline.encoding import FLAG
 from pipeline.errors import ClusterError, WeightsError
 from pipeline.frame import enlarged, frame_of, mirrored
@@ -37,7 +37,7 @@ from pipeline.methods import methods, patch_side
 from pipeline.pairing import Pair
 from pipeline.plan import FORMAT, Plan, Scene, canonical, joined
 from pipeline.sheets import Sheet
-from pipeline.store import INPUTS, Store
+from pipeline.store import Store
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
@@ -233,19 +233,17 @@ class _Work:
         sheets: list[Sheet] = []
         batches: Calls[tuple[_Date, Sheet, int]] = Calls(self.plan.options.batch)
         dates = self._dates()
-        for number, block in enumerate(cube.blocks(len(self.plan.scenes), self.plan.options.time_shard)):
+        for number, block in enumerate(cube.fused_blocks(self.plan)):
             # two blocks in memory: one in the network, one on its way to the store
             self._predict(batches.rest(before=number - 1))
             if number > 1:
                 self._stored(sheets[number - 2])
-            scenes = self.plan.scenes[block]
-            observed = [k for k, scene in enumerate(scenes) if scene.sensor == "sentinel2"]
-            landsat = [k for k, scene in enumerate(scenes) if scene.sensor == "landsat8"]
-            sheet = Sheet(self.store, self.tile, block, number, len(landsat) + bool(observed))
+            sheet = Sheet(self.store, self.tile, block, number)
             sheets.append(sheet)
-            if observed:
-                self._submit(self._observe, sheet, scenes, observed)
-            for k in landsat:
+            for k, scene in enumerate(self.plan.scenes[block]):
+                if scene.sensor == "sentinel2":
+                    self._submit(self._observe, scene, sheet, k)
+                    continue
                 date = self._timed("read", lambda: next(dates))
                 if date.patches is None:
                     self._submit(self._finish, date, sheet, k)
@@ -303,22 +301,18 @@ class _Work:
         finally:
             self.spent[phase] += time.perf_counter() - start
 
-    def _observe(self, sheet: Sheet, scenes: Sequence[Scene], at: list[int]) -> None:
-        """Copy the Sentinel-2 dates of a block: they follow one another on their own axis, too."""
-        first = self._observed[scenes[at[0]].items]
-        where = (slice(first, first + len(at)), *self.tile.roi(FINE))
-        clear = np.asarray(cube.array(self.store, INPUTS, "sentinel2/clear")[where])
+    def _observe(self, scene: Scene, sheet: Sheet, k: int) -> None:
+        """Copy a Sentinel-2 date, in its turn: the run it lies in is at hand for the Landsat dates around it."""
+        clear, bands = self._reading.stored(self._observed[scene.items])
+        clear = clear[self.frame.inside]
+        layers = sheet.blank(k)
+        layers["quality"][clear == MASKED] = HIDDEN
         seen = clear == CLEAR
-        for k, day in zip(at, clear, strict=True):
-            sheet.layers["quality"][k] = np.select([day == CLEAR, day == MASKED], [OBSERVED, HIDDEN], NOTHING)
-            sheet.count(k)
-        for name in LAYERS:
-            if name in BANDS:
-                values = np.asarray(cube.array(self.store, INPUTS, f"sentinel2/{name}")[where])
-                for k, day, known in zip(at, values, seen, strict=True):
-                    sheet.layers[name][k] = np.where(known, day, np.int16(FILL))
-            elif name != "quality":
-                sheet.layers[name][at] = FILL
+        if seen.any():
+            layers["quality"][seen] = OBSERVED
+            for name, values in zip(BANDS, bands(), strict=True):
+                np.copyto(layers[name], values[self.frame.inside], where=seen)
+        sheet.count(k)
         self._handed(sheet)
 
     def _prepared(self, scene: Scene) -> _Date:
@@ -353,9 +347,7 @@ class _Work:
 
     def _finish(self, date: _Date, sheet: Sheet, k: int) -> None:
         """Blend the patches of a date and enter its pixels in its block."""
-        layers = {name: values[k] for name, values in sheet.layers.items()}
-        for name, values in layers.items():
-            values[...] = NOTHING if name == "quality" else FILL
+        layers = sheet.blank(k)
         layers["quality"][date.hidden] = HIDDEN
         if date.patches is not None:
             self._enter(date, date.patches, layers)

@@ -231,7 +231,7 @@ def _blocks(around: Around, store: Store, group: Group) -> list[_Block]:
         for tile in around.tiles:
             known[tile.name] = earlier.of(tile, ingest_fingerprint(earlier.plan, tile), group)
     out = []
-    for dates in cube.blocks(len(scenes), plan.options.time_shard):
+    for dates in cube.input_blocks(plan, group):
         places = range(dates.start, dates.stop)
         here = {name: {k - dates.start: found[k] for k in places if k in found} for name, found in known.items()}
         fresh = [k for k in range(len(places)) if any(k not in found for found in here.values())]
@@ -298,10 +298,9 @@ def _ahead() -> ThreadPoolExecutor:
 def _objects(plan: Plan, tile: Tile) -> Iterator[str]:
     """Names in the store of the shards of a tile."""
     for group in cube.groups(plan):
-        scenes = cube.group_scenes(plan, group)
+        blocks = cube.input_blocks(plan, group)
         for name in (*group.bands, "clear") if group.masked else group.bands:
-            if scenes:
-                yield from cube.shard_objects(plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution)
+            yield from cube.shard_objects(INPUTS, f"{group.name}/{name}", blocks, tile, group.resolution)
 
 
 @cache

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from marstfn.bands import BANDS, FINE
@@ -21,6 +22,8 @@ from pipeline.registered import Registered
 from pipeline.store import Store
 
 Array = NDArray[np.float32]
+
+SCALE = np.float32(cube.SCALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ class Reading:
         sharp = self._landsat8.pan(index) if pan and scene.pan_items else None
         return Inputs(reference, self._landsat(index, known), sharp, clear)
 
+    def stored(self, day: int) -> tuple[NDArray[np.uint8], Callable[[], NDArray[np.int16]]]:
+        """One Sentinel-2 day as it lies in the store: its clear mask (H, W), and what gives its bands (6, H, W)."""
+        return self._sentinel2.clear(day), lambda: self._sentinel2.values(day)
+
     def observed(self, day: int) -> Array:
         """(6, H, W) of one Sentinel-2 day, by its place along that sensor's own axis, NaN where it is not clear."""
         values = self._sentinel2.reflectance(day)
@@ -85,8 +92,7 @@ class Reading:
             if not both:
                 take &= later if side else ~later
             if take.any():
-                values = self._sentinel2.values(pair.references[k])
-                images[side if both else 0][:, take] = values[:, take] * np.float32(cube.SCALE)
+                _take(images[side if both else 0], self._sentinel2.values(pair.references[k]), take, SCALE)
         # one image stands for both sides where only the nearer one of each pixel is asked for
         return Reference(images[0], images[-1], days[0], days[1])
 
@@ -107,3 +113,13 @@ class Reading:
         shape = self._window.shape(FINE)
         empty, never = np.full((len(BANDS), *shape), np.nan, np.float32), np.full(shape, np.inf, np.float32)
         return Reference(empty, empty, never, never)
+
+
+@njit(nogil=True, cache=True)
+def _take(image, values, where, scale):  # type: ignore[no-untyped-def] # pragma: no cover (compiled)
+    bands, height, width = image.shape
+    for b in range(bands):
+        for y in range(height):
+            for x in range(width):
+                if where[y, x]:
+                    image[b, y, x] = np.float32(values[b, y, x]) * scale

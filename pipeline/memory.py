@@ -13,7 +13,8 @@ from typing import Any
 from marstfn.bands import BANDS, FINE
 from pipeline import cluster, cube, units
 from pipeline.cluster import GPU, IO
-from pipeline.days import KEPT, RUN
+from pipeline.cube import RUN
+from pipeline.days import KEPT
 from pipeline.errors import ClusterError
 from pipeline.grid import Grid
 from pipeline.plan import Plan
@@ -68,7 +69,7 @@ def reading(plan: Plan, *, slots: int = 1, threads: int = THREADS, side: int = 1
     """The bound of a worker that reads `slots` units of `side` x `side` tiles of `plan` at once, with `threads` threads
     in all."""
     tile = _side(plan.grid)
-    days = cube.block_length(len(plan.of("sentinel2")), plan.options.time_shard)
+    days = cube.input_length(plan, cube.SENTINEL2)
     window = min(side * tile, max(plan.grid.shape(FINE))) ** 2
     work = {
         "unit": units.unit_bytes(plan, side, threads=0),
@@ -87,7 +88,7 @@ def fusing(plan: Plan, *, slots: int = 1) -> Bound:
     """The bound of a worker that fuses `slots` tiles of `plan` at once."""
     patch = max((ref.patch for ref in plan.weights), default=60)
     context = any(ref.context for ref in plan.weights)
-    blocks = min(2, len(cube.blocks(len(plan.scenes), plan.options.time_shard)))
+    blocks = min(2, len(cube.fused_blocks(plan)))
     one = fusing_of(plan.grid, plan.options.time_shard, plan.options.batch, patch, context, blocks)
     return replace(one, slots=slots)
 

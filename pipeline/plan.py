@@ -17,7 +17,7 @@ from pipeline.choices import Method as Method
 from pipeline.errors import StoreError
 from pipeline.grid import Grid, Tile
 
-FORMAT = "2"
+FORMAT = "3"
 """Version of the plan and of the cube it leads to; checked on open and on resume."""
 
 SensorName = Literal["sentinel2", "landsat8"]

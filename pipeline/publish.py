@@ -128,7 +128,7 @@ def tally(store: Store, plan: Plan) -> Tally:
     counted = Tally.empty(len(plan.scenes))
     arrays = [cube.array(store, FUSED, name) for name in ("quality", "reference_age", "coherence")]
     for tile in plan.tiles:
-        for dates in cube.blocks(len(plan.scenes), plan.options.time_shard):
+        for dates in cube.fused_blocks(plan):
             quality, age, coherence = (np.asarray(array[(dates, *tile.roi(10))]) for array in arrays)
             counted.add(dates, tile.name, quality, age, coherence)
     return counted

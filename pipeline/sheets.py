@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from marstfn.bands import FINE
 from pipeline import cube, ledger
-from pipeline.cube import LAYERS
+from pipeline.cube import FILL, LAYERS, NOTHING
 from pipeline.encoding import QUALITY
 from pipeline.grid import Tile
 from pipeline.store import FUSED, Store
 
 
 class Sheet:
-    """All layers of one block of dates (dates, H, W); several threads fill it, each the dates that are its own."""
+    """All layers of one block of dates (dates, H, W); several threads fill it, date by date."""
 
-    def __init__(self, store: Store, tile: Tile, dates: slice, number: int, parts: int) -> None:
+    def __init__(self, store: Store, tile: Tile, dates: slice, number: int) -> None:
         self.dates, self.number = dates, number
         self._store, self._tile = store, tile
         shape = (dates.stop - dates.start, *tile.shape(FINE))
@@ -31,16 +31,23 @@ class Sheet:
         }
         self.stored: list[Future[tuple[dict[str, str], float]]] = []
         """What comes of each layer's `write`, once the sheet is whole."""
-        self.counts: list[list[int]] = [[] for _ in range(shape[0])]
-        self._left = parts
+        self._left: int = dates.stop - dates.start
+        self.counts: list[list[int]] = [[] for _ in range(self._left)]
         self._lock = threading.Lock()
+
+    def blank(self, at: int) -> dict[str, NDArray[Any]]:
+        """The layers (H, W) of date `at`, of which nothing is known yet."""
+        found = {name: values[at] for name, values in self.layers.items()}
+        for name, values in found.items():
+            values[...] = NOTHING if name == "quality" else FILL
+        return found
 
     def count(self, at: int) -> None:
         """Take note of the pixels of each quality of date `at`, which is made."""
         self.counts[at] = np.bincount(self.layers["quality"][at].ravel(), minlength=len(QUALITY)).tolist()
 
     def whole(self) -> bool:
-        """Whether the part just made was the last one."""
+        """Whether the date just made was the last one."""
         with self._lock:
             self._left -= 1
             return self._left == 0

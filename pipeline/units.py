@@ -120,8 +120,7 @@ def unit_bytes(plan: Plan, side: int, threads: int = THREADS) -> int:
     window = Window(plan.grid, 0, min(span, plan.grid.rows), 0, min(span, plan.grid.columns))
     most = 0
     for group in cube.groups(plan):
-        scenes = len(cube.group_scenes(plan, group))
-        dates = cube.block_length(scenes, plan.options.time_shard)
+        dates = cube.input_length(plan, group)
         pixels = math.prod(window.shape(group.resolution))
         load = 2 * dates * pixels * bands_at_once(group, dates, window)
         # what is written and what is read meanwhile

@@ -150,14 +150,14 @@ def tile_findings(
 def tile_objects(plan: Plan, stage: ledger.Stage, tile: Tile) -> tuple[str, ...]:
     """Names of all shards that a stage writes for a tile."""
     if stage == "fuse":
-        dates = len(plan.scenes)
-        return tuple(o for name in LAYERS for o in cube.shard_objects(plan, FUSED, name, dates, tile, FINE))
+        blocks = cube.fused_blocks(plan)
+        return tuple(o for name in LAYERS for o in cube.shard_objects(FUSED, name, blocks, tile, FINE))
     return tuple(
         entry
         for group in cube.groups(plan)
-        if (dates := len(cube.group_scenes(plan, group)))
+        if (blocks := cube.input_blocks(plan, group))
         for name in _variables(group)
-        for entry in cube.shard_objects(plan, INPUTS, f"{group.name}/{name}", dates, tile, group.resolution)
+        for entry in cube.shard_objects(INPUTS, f"{group.name}/{name}", blocks, tile, group.resolution)
     )
 
 
@@ -203,7 +203,7 @@ def strays(store: Store, plan: Plan) -> Iterator[Finding]:
 
 
 def _fused_values(store: Store, plan: Plan, tile: Tile) -> Iterator[Finding]:
-    for dates in cube.blocks(len(plan.scenes), plan.options.time_shard):
+    for dates in cube.fused_blocks(plan):
         stored = _block(store, FUSED, LAYERS, dates, tile, FINE)
         if isinstance(stored, Finding):
             yield stored
@@ -217,7 +217,7 @@ def _input_values(store: Store, plan: Plan, tile: Tile) -> Iterator[Finding]:
         scenes = cube.group_scenes(plan, group)
         if not scenes:
             continue
-        for dates in cube.blocks(len(scenes), plan.options.time_shard):
+        for dates in cube.input_blocks(plan, group):
             names = [f"{group.name}/{name}" for name in _variables(group)]
             stored = _block(store, INPUTS, names, dates, tile, group.resolution)
             if isinstance(stored, Finding):

@@ -119,9 +119,9 @@ def write(folder: Path, a_plan: Plan | None = None, *, status: str = "complete")
         checksums: dict[str, str] = {}
         for name in data:
             target = cube.array(store, FUSED, str(name), "r+")
-            for block in cube.blocks(len(made.scenes), made.options.time_shard):
+            for block in cube.fused_blocks(made):
                 cube.write_block(target, block, tile, 10, data[name].values[block, *tile.roi(10)])
-            objects = cube.shard_objects(made, FUSED, str(name), len(made.scenes), tile, 10)
+            objects = cube.shard_objects(FUSED, str(name), cube.fused_blocks(made), tile, 10)
             checksums |= ledger.checksum(store, objects)
         ledger.write(
             store, ledger.Record("fuse", tile.name, fuse_fingerprint(made, tile, *basis), checksums, seconds=2.0)
@@ -144,7 +144,7 @@ def _write_inputs(store: Store, a_plan: Plan) -> None:
     checksums: dict[str, dict[str, str]] = {tile.name: {} for tile in a_plan.grid.tiles()}
     stats: dict[str, dict[str, list[list[int]]]] = {tile.name: {} for tile in a_plan.grid.tiles()}
     for group in cube.groups(a_plan):
-        scenes = cube.group_scenes(a_plan, group)
+        blocks = cube.input_blocks(a_plan, group)
         where = [k for k, scene in enumerate(a_plan.scenes) if scene.sensor == group.name]
         step = group.resolution // 10
         for name in (*group.bands, "clear"):
@@ -156,11 +156,9 @@ def _write_inputs(store: Store, a_plan: Plan) -> None:
                 values = fine[:, ::step, ::step]
             target = cube.array(store, INPUTS, f"{group.name}/{name}", "r+")
             for tile in a_plan.grid.tiles():
-                for block in cube.blocks(len(scenes), a_plan.options.time_shard):
+                for block in blocks:
                     cube.write_block(target, block, tile, group.resolution, values[block, *tile.roi(group.resolution)])
-                objects = cube.shard_objects(
-                    a_plan, INPUTS, f"{group.name}/{name}", len(scenes), tile, group.resolution
-                )
+                objects = cube.shard_objects(INPUTS, f"{group.name}/{name}", blocks, tile, group.resolution)
                 checksums[tile.name] |= ledger.checksum(store, objects)
                 if name == "clear":
                     days = values[(slice(None), *tile.roi(group.resolution))]

@@ -40,12 +40,23 @@ def make_plan(dates: int = 95, grid: Grid = GRID, **options) -> Plan:
 
 @given(st.integers(0, 500), st.integers(1, 60))
 def test_blocks_cover_the_dates_once_in_equal_steps(dates, most):
-    found = cube.blocks(dates, most)
-    assert [k for b in found for k in range(b.start, b.stop)] == list(range(dates))
     step = cube.block_length(dates, most)
+    found = cube.blocks(dates, step)
+    assert [k for b in found for k in range(b.start, b.stop)] == list(range(dates))
     assert 1 <= step <= most
     assert all(b.start == i * step and b.stop - b.start <= step for i, b in enumerate(found))
     assert len(found) == -(-dates // most)
+
+
+@given(st.integers(1, 300), st.integers(1, 60))
+def test_shards_of_the_inputs_hold_whole_runs_where_they_may(dates, most):
+    plan = make_plan(1, time_shard=most)
+    plan = plan.model_copy(update={"scenes": plan.scenes * dates})
+    step = cube.input_length(plan, cube.SENTINEL2)
+    assert cube.input_blocks(plan, cube.SENTINEL2) == cube.blocks(dates, step)
+    assert cube.block_length(dates, most) <= step <= most
+    assert step % cube.RUN == 0 or step == most or step == dates <= cube.RUN
+    assert cube.input_blocks(plan, cube.LANDSAT8) == ()
 
 
 @given(st.integers(10, 320).map(lambda n: 6 * n))
@@ -66,12 +77,12 @@ def test_a_shard_is_a_tile_and_a_block_of_dates(tmp_path):
     assert blue.fill_value == -9999
     assert blue.attrs["_FillValue"] == -9999
     clear = cube.array(store, INPUTS, "landsat8/clear")
-    assert (clear.shape, clear.shards, clear.chunks) == ((24, 60, 90), (24, 60, 60), (1, 60, 60))
+    assert (clear.shape, clear.shards, clear.chunks) == ((24, 60, 90), (24, 60, 60), (8, 60, 60))
     assert "landsat8_pan" not in zarr.open_group(store.zarr(INPUTS), mode="r")
-    names = list(cube.shard_objects(plan, FUSED, "blue", 95, plan.grid.tile(0, 1), 10))
+    names = list(cube.shard_objects(FUSED, "blue", cube.fused_blocks(plan), plan.grid.tile(0, 1), 10))
     assert names == ["fused.zarr/blue/c/0/0/1", "fused.zarr/blue/c/1/0/1"]
     target = cube.array(store, FUSED, "blue", "r+")
-    for block in cube.blocks(95, 48):
+    for block in cube.fused_blocks(plan):
         tile = plan.grid.tile(0, 1)
         cube.write_block(target, block, tile, 10, np.ones((block.stop - block.start, 180, 90), np.int16))
     assert [n for n in store.names(FUSED) if "/c/" in n and "/blue/" in n] == names
@@ -137,7 +148,7 @@ def test_one_pixel_over_the_year_lies_in_one_small_chunk_a_time_block(tmp_path):
     rng = np.random.default_rng(1)
     for band in ("red", "nir08"):
         target = cube.array(store, FUSED, band, "r+")
-        for block in cube.blocks(95, 48):
+        for block in cube.fused_blocks(plan):
             for tile in plan.grid.tiles():
                 shape = (block.stop - block.start, *tile.shape(10))
                 cube.write_block(target, block, tile, 10, rng.integers(0, 4000, shape).astype(np.int16))
@@ -149,7 +160,7 @@ def test_one_pixel_over_the_year_lies_in_one_small_chunk_a_time_block(tmp_path):
         took.append(time.perf_counter() - start)
         assert pixel.sizes == {"time": 95}
     print(f"open and one pixel of two bands: best {1e3 * min(took):.1f} ms, median {1e3 * np.median(took):.1f} ms")
-    blocks = cube.blocks(95, 48)
+    blocks = cube.fused_blocks(plan)
     for band in ("red", "nir08"):
         chunks = cube.array(store, FUSED, band).chunks
         assert chunks[0] == blocks[0].stop

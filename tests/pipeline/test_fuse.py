@@ -733,7 +733,7 @@ def test_another_format_version_is_refused_on_open_and_on_resume(tmp_path):
     store = Store(str(tmp_path))
     cube.create_fused(make_plan(), store)
     zarr.open_group(store.zarr(FUSED), mode="r+").attrs["format_version"] = "0"
-    with pytest.raises(CubeError, match=r"format version '0'.*reads '2'"):
+    with pytest.raises(CubeError, match=r"format version '0'.*reads '3'"):
         cube.open_cube(str(tmp_path / "fused.zarr"))
     with pytest.raises(StoreError, match=r"format version '0'.*--store"):
         cube.create_fused(make_plan(), store)

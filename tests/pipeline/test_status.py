@@ -170,11 +170,11 @@ def test_no_run_at_all(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no run was begun there"):
         status.read(Store(str(tmp_path)))
     (tmp_path / "plan.json").write_text('{"format": "1"}')
-    with pytest.raises(StoreError, match=r"plan\.json has format version '1'.*reads '2'.*release that wrote it"):
+    with pytest.raises(StoreError, match=r"plan\.json has format version '1'.*reads '3'.*release that wrote it"):
         status.read(Store(str(tmp_path)))
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": "2", "na', b"[]", b'{"format": "2"}'])
+@pytest.mark.parametrize("content", [b"", b'{"format": "3", "na', b"[]", b'{"format": "3"}'])
 def test_a_damaged_plan_is_called_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"plan\.json is damaged.*Restore it from a copy"):

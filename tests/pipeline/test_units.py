@@ -80,6 +80,6 @@ def test_full_blocks_of_dates_in_units_of_four_tiles_fit_the_default():
     one = small_store.plan().scenes[0]
     scenes = tuple(one.model_copy(update={"sensor": sensor}) for sensor in ("sentinel2", "landsat8") for _ in range(96))
     plan = small_store.plan(grid=Grid(32650, 600_000, 5_400_000, 1600, 1600, 480), scenes=scenes, options=Options())
-    assert cube.block_length(96, plan.options.time_shard) == 48
+    assert cube.input_length(plan, cube.SENTINEL2) == 48
     chosen = Settings()
     assert units.side(plan, chosen.unit_mb * 1e6, threads=chosen.io_threads) == 4
