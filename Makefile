@@ -67,7 +67,7 @@ test: check servers validators  ## every check and every test, with coverage
 bench: $(STAMP)  ## measure speed, memory and growth side by side, and print the tables (PART=network: one of them)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks $(PART)
 
-up: $(STAMP)  ## start a Prefect server and a worker on loopback, and deploy both flows
+up: $(STAMP)  ## start a Prefect server and a worker on loopback, and deploy the flows
 	$(BIN)/marstfn up
 
 down:  ## stop what `make up` started and restore the Prefect profile that was active before

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _terminated(number: int, frame: object) -> NoReturn:
     """End as on an interrupt: what was started is stopped, what was made for the time being is removed."""
-    sys.stderr.write("\nterminated; finished tiles are kept, and the same command goes on from there\n")
+    sys.stderr.write("\nterminated; a run keeps its finished tiles, and the same command goes on from there\n")
     sys.exit(128 + number)
 
 
@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> int:
     except CycloptsError:
         return 2  # cyclopts has shown what is wrong
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; finished tiles are kept, and the same command goes on from there\n")
+        sys.stderr.write("\ninterrupted; a run keeps its finished tiles, and the same command goes on from there\n")
         return 130
     except (BrokenPipeError, session.Unheard):
         # what is left in the buffer would be tried again, and complained about, when the interpreter ends

@@ -97,14 +97,14 @@ class Display:
             event.stage, total=event.total, completed=event.skipped, text=""
         )
         if event.skipped:
-            self.say(f"{event.stage}: {event.skipped} of {event.total} {event.unit} are done already")
+            self.say(f"{event.stage}: {event.skipped} of {_units(event.total, event.unit)} are done already")
 
     def _move(self, event: StageMoved) -> None:
         self._progress.update(self._bars[event.stage], completed=event.done, total=event.total, text=event.text)
         count = self._stages[event.stage]
         if not self.console.is_terminal and (time.monotonic() - count.told >= PAUSE or event.done == event.total):
             count.told = time.monotonic()
-            self.say(f"{event.stage}: {event.done} of {event.total} {count.unit}, {event.text}")
+            self.say(f"{event.stage}: {event.done} of {_units(event.total, count.unit)}, {event.text}")
 
     def _step(self, event: TileDone) -> None:
         self._progress.advance(self._bars[event.stage])
@@ -119,7 +119,9 @@ class Display:
     def _end(self, event: StageDone) -> None:
         failed = f", [red]{event.failed} failed[/]" if event.failed else ""
         if not self.console.is_terminal or event.failed:
-            self.say(f"{event.stage}: {event.done} {self._stages[event.stage].unit} in {event.seconds:.1f} s{failed}")
+            self.say(
+                f"{event.stage}: {_units(event.done, self._stages[event.stage].unit)} in {event.seconds:.1f} s{failed}"
+            )
 
     def _note(self, note: Note) -> None:
         if note.kind == "warning":
@@ -152,6 +154,10 @@ def quieten(verbosity: int) -> None:
     level = logging.ERROR if verbosity < 1 else logging.WARNING if verbosity < 2 else logging.INFO
     for name in ("distributed", "rasterio", "botocore", "prefect", "urllib3", "pystac_client", "odc"):
         logging.getLogger(name).setLevel(level)
+
+
+def _units(number: int, unit: str) -> str:
+    return f"{number} {unit.removesuffix('s') if number == 1 else unit}"
 
 
 def _plain(text: str) -> str:

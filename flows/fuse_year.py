@@ -106,7 +106,7 @@ def fuse_year(
         weights: auto (the default), marstfn-pan, marstfn-nopan, or one or two safetensors files.
         method: auto (the default) is network, MARSTFN, except in seasons in which a free method is ahead on this very
             land; the others force one.
-        scheduler: Address of a running Dask scheduler, tcp://HOST:PORT. Default: a cluster on the worker's machine.
+        scheduler: Address of a running Dask scheduler, tls://HOST:PORT. Default: a cluster on the worker's machine.
         start: First day, inside the year. Default: 1 January.
         end: Last day, inside the year. Default: 31 December.
         max_cloud: Leave out items that report more cloud, in percent of the whole item. Default: 100.

@@ -29,7 +29,7 @@ FORWARDED = {
     "evaluate-year": ("catalog", "year", "store", "scheduler"),
 }
 """Parameters of each flow whose default the caller's environment may set, as MARSTFN_CATALOG and so on."""
-PATHS = {"fuse-year": ("weights",), "train-year": ("start",), "evaluate-year": ("methods",)}
+PATHS = {"fuse-year": ("weights",), "train-year": ("weights",), "evaluate-year": ("methods",)}
 """Parameters that may name a file, and something else where no such file is; `store` and `out` always do."""
 BUNDLED = Path(__file__).parent.parent / "pipeline" / "aois"
 

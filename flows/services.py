@@ -74,7 +74,7 @@ def load() -> State | None:
 
 
 def up(*, port: int | None = None, say: Say = lambda text: None) -> State:
-    """Start server and worker, deploy both flows, and make the profile `marstfn` the active one; idempotent.
+    """Start server and worker, deploy the flows, and make the profile `marstfn` the active one; idempotent.
 
     Raises ServiceError with the end of the log where one of them does not come up; what was started is stopped again.
     """

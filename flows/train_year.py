@@ -28,7 +28,7 @@ def train_year(
     store: Annotated[str | None, Field(min_length=1)] = None,
     protocol: Literal["auto", "reduced", "cross-sensor"] | None = None,
     preset: Literal["cpu", "paper", "quick"] | None = None,
-    start: Annotated[str | None, Field(min_length=1)] = None,
+    weights: Annotated[str | None, Field(min_length=1)] = None,
     out: Annotated[str | None, Field(min_length=1)] = None,
     steps: Annotated[int | None, Field(ge=1)] = None,
     batch: Annotated[int | None, Field(ge=1, le=1024)] = None,
@@ -42,8 +42,8 @@ def train_year(
     min_clear: Annotated[float | None, Field(ge=50, le=100)] = None,
     max_samples: Annotated[int | None, Field(ge=1)] = None,
     seed: Annotated[int | None, Field(ge=0)] = None,
-    first: date | None = None,
-    last: date | None = None,
+    start: date | None = None,
+    end: date | None = None,
     max_cloud: Annotated[float | None, Field(ge=0, le=100)] = None,
     landsat: Landsat | None = None,
     snow: Snow | None = None,
@@ -74,7 +74,7 @@ def train_year(
         store: Folder of the inputs. Default: NAME-YEAR beside the AOI file, the same as fuse-year takes.
         protocol: reduced, cross-sensor, or auto (the default): cross-sensor where it gives enough samples.
         preset: cpu (the default), paper (Cheng et al. 2024), or quick, which only shows that all is in place.
-        start: Weights to begin from, whose network is kept: a file, marstfn-pan or marstfn-nopan.
+        weights: Weights to begin from, whose network is kept: a file, marstfn-pan or marstfn-nopan.
         out: The weights file. Default: training/weights.safetensors in the store.
         steps: Steps of training. Default: by the preset.
         batch: Patches in a step. Default: by the preset.
@@ -88,8 +88,8 @@ def train_year(
         min_clear: Percent of a patch that must be clear in every image. Default: 90.
         max_samples: Samples kept at most. Default: 6000.
         seed: Of the cut and of training. Default: 0.
-        first: First day, inside the year. Default: 1 January.
-        last: Last day, inside the year. Default: 31 December.
+        start: First day, inside the year. Default: 1 January.
+        end: Last day, inside the year. Default: 31 December.
         max_cloud: Leave out items that report more cloud, in percent of the whole item. Default: 100.
         landsat: Which Landsat is read: 8 (the default), 9, or both.
         snow: Whether snow is ground to be seen, keep (the default), or masked.
@@ -119,8 +119,8 @@ def train_year(
             catalog=catalog,
             store=store,
             store_root=store_root,
-            first=first,
-            last=last,
+            start=start,
+            end=end,
             max_cloud=max_cloud,
             landsat=landsat,
             snow=snow,
@@ -136,7 +136,7 @@ def train_year(
             base=Path(base) if base else Path.cwd(),
             protocol=protocol,
             preset=preset,
-            start=start,
+            weights=weights,
             out=out,
             steps=steps,
             batch=batch,

@@ -62,13 +62,14 @@ class Appraisal:
         out += [f"{s.method:<16}{s.rmse:>9.5f}{s.psnr:>8.2f}{s.ssim:>8.4f}{s.sam:>7.2f}" for s in self.scores]
         words = {
             "ahead": f"the network is ahead of {self.best_free}",
-            "behind": f"the network is BEHIND {self.best_free}, which needs no training: use that one (--method)",
+            "behind": f"the network is BEHIND {self.best_free}, which needs no training,",
             "tie": f"the network and {self.best_free} are level: the data do not tell them apart",
         }
+        instead = f": use --method {self.best_free}" if self.verdict == "behind" else ""
         interval = f"RMSE {self.difference:+.5f}, 95 % interval {self.low:+.5f} to {self.high:+.5f}"
         dates = f"{self.days} Landsat day{'s' if self.days > 1 else ''}"
         little = "; so few days say little of others" if self.days < FEW_DAYS else ""
-        return [*out, f"{words[self.verdict]} on {self.samples} test samples of {dates} ({interval}{little})"]
+        return [*out, f"{words[self.verdict]} on {self.samples} test samples of {dates} ({interval}{little}){instead}"]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON would have it."""

@@ -279,10 +279,11 @@ def _await_workers(client: Client, address: str, patience: float, wanted: float 
                 call.release()
             return
         if time.monotonic() > until:
+            secured = " --tls-ca-file ... --tls-cert ... --tls-key ..." if address.startswith("tls://") else ""
             raise ClusterError(
                 f"the scheduler at {address} has {len(workers)} worker(s) and none offers the resource {GPU}, which "
                 f"fusing needs, within {patience:g} s; nothing was computed. Start one a device, with or without a "
-                f"GPU: dask worker {address} --nthreads 1 --resources {GPU}=1. If something starts them when tasks "
-                f"wait (adaptive scaling), {remedy}"
+                f"GPU: dask worker {address} --nthreads 1 --resources {GPU}=1{secured}. If something starts "
+                f"them when tasks wait (adaptive scaling), {remedy}"
             )
         time.sleep(0.3)

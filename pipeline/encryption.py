@@ -129,7 +129,7 @@ def greet(address: str, credentials: Security | None, patience: float) -> None:
             if not _speaks(connection):
                 other = f"tls://{address.partition('://')[2]}"
                 hint = f"it speaks TLS: give {other}" if _encrypted(address, patience) else "it is another service"
-                raise ClusterError(f"what answers at {address} is no Dask scheduler without TLS; {hint}. {nobody}")
+                raise ClusterError(f"what answers at {address} is no Dask scheduler without TLS; {hint}; {nobody}")
             return
         context = credentials.get_connection_args("client")["ssl_context"]
         try:

@@ -15,7 +15,7 @@ import torch
 from marstfn import weights as files
 from marstfn.model import build
 from marstfn.train import Progress, TrainConfig, train
-from pipeline import appraisal, learning
+from pipeline import appraisal, cube, learning
 from pipeline.appraisal import Appraisal
 from pipeline.errors import StoreError, TrainingError
 from pipeline.events import Listener, Note, StageDone, StageMoved, StageStarted, silent
@@ -23,6 +23,7 @@ from pipeline.job import Job
 from pipeline.lesson import Course
 from pipeline.plan import Plan, fingerprint
 from pipeline.split import SETS
+from pipeline.store import FUSED
 from pipeline.training import Mine, pan_of
 from pipeline.views import credit
 
@@ -124,7 +125,7 @@ def report(
     scores.write_text(json.dumps(scored.as_dict(), indent=1))
     pictures = [str(p) for p in (_curve(config, found, listener),) if p is not None]
     listener(Note("scores", scored.lines[-1], [asdict(score) for score in scored.scores]))
-    use = _command(course, out)
+    use = _command(made, course, out)
     listener(Note("weights", str(out), use))
     ended = steps >= config.steps or _stale(config)
     seconds = time.monotonic() - began if began is not None else 0.0
@@ -202,11 +203,15 @@ def _header(plan: Plan, found: Mine, config: TrainConfig, steps: int, scored: Ap
     }
 
 
-def _command(course: Course, out: Path) -> str:
-    request = course.request
+def _command(made: Job, course: Course, out: Path) -> str:
+    """What fuses the area with the weights in `out`: the inputs that were read serve, unless a cube is made of them
+    already, which other weights must not mix with."""
+    request, store = course.request, course.request.store
+    if cube.exists(made.store, FUSED):
+        store = f"{made.store.url}-{out.stem}"
     area = request.aoi if isinstance(request.aoi, str) and not request.aoi.lstrip().startswith("{") else "AREA.geojson"
     words = ["marstfn", "run", area, "--year", str(request.year), "--catalog", request.catalog]
-    span = {"--start": request.start, "--end": request.end, "--store": request.store}
+    span = {"--start": request.start, "--end": request.end, "--store": store}
     for name, value in span.items():
         words += [name, str(value)] if value is not None else []
     return shlex.join([*words, "--weights", str(out)])

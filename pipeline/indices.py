@@ -227,7 +227,7 @@ def plot(table: pd.DataFrame, path: str | Path, *, title: str | None = None, sim
     try:
         target.write_bytes(picture)
     except OSError as error:
-        raise StoreError(f"cannot write {target}: {error}; no picture was made. Choose another --out") from error
+        raise StoreError(f"cannot write {target}: {error}; no picture was made. Choose another --plot") from error
     return target
 
 

@@ -38,7 +38,7 @@ class Lesson(BaseModel):
 
     protocol: ProtocolChoice = "auto"
     preset: Preset = "cpu"
-    start: Annotated[str, Field(min_length=1)] | None = None
+    weights: Annotated[str, Field(min_length=1)] | None = None
     """Weights to begin from: their network's form is then the one trained."""
     out: Annotated[str, Field(min_length=1)] | None = None
     pan: bool | None = None
@@ -115,7 +115,7 @@ class Course:
 def make(**given: Any) -> Course:
     """The training that one set of parameters (None: not given) asks for.
 
-    Raises PlanError with one line for each that is wrong, WeightsError where `start` cannot be begun from.
+    Raises PlanError with one line for each that is wrong, WeightsError where `weights` cannot be begun from.
     """
     known = Lesson.model_fields
     values = {name: value for name, value in given.items() if name in known and value is not None}
@@ -123,21 +123,19 @@ def make(**given: Any) -> Course:
         lesson = Lesson(**values)
     except ValidationError as error:
         raise PlanError(f"parameters are not usable; nothing was started: {settings.explained(error)}") from error
-    # `start` means weights here, so the days have names of their own
-    days = {"start": given.pop("first", None), "end": given.pop("last", None)}
     rest = {name: value for name, value in given.items() if name not in known}
     # no network fuses anything here: what is planned is what must be read
-    request = requests.make(method="additive", **days, **rest)
+    request = requests.make(method="additive", **rest)
     return Course(request, lesson, begin(lesson, request.base))
 
 
 def begin(lesson: Lesson, base: Path) -> files.Weights | None:
     """The weights to start from, None for fresh ones. Raises WeightsError where they cannot be read or are of another
     form than what is asked for."""
-    if lesson.start is None:
+    if lesson.weights is None:
         return None
-    path = Path(lesson.start).expanduser()
-    place = lesson.start if lesson.start in files.SHIPPED else str(path if path.is_absolute() else base / path)
+    path = Path(lesson.weights).expanduser()
+    place = lesson.weights if lesson.weights in files.SHIPPED else str(path if path.is_absolute() else base / path)
     try:
         loaded = files.load(place)
     except (ValueError, OSError) as error:
@@ -149,8 +147,8 @@ def begin(lesson: Lesson, base: Path) -> files.Weights | None:
         wrong.append("their network is not the paper's, which the preset asks for")
     if wrong:
         raise WeightsError(
-            f"the weights to start from, {lesson.start}, are of another form: {'; '.join(wrong)}; nothing was started. "
-            "Leave those options out to go on with their form, or leave --start out to train another"
+            f"the weights to start from, {lesson.weights}, are of another form: {'; '.join(wrong)}; nothing was "
+            "started. Leave those options out to go on with their form, or leave --weights out to train another"
         )
     return loaded
 

@@ -83,6 +83,8 @@ class State:
     """Items that cover the area and gave no pixel there."""
     life: str = ""
     """Whether the run looks alive, in words; empty where it is complete or nothing tells."""
+    working: bool = False
+    """Whether a process of this machine is at work on it."""
 
     @property
     def complete(self) -> bool:
@@ -95,7 +97,7 @@ class State:
         ingest, *others = (f"  {stage.line}" for stage in self.stages)
         head = f"{self.plan.name} {self.plan.year}: {len(self.plan.scenes)} dates, {self.store}"
         state = self.cube or "not begun"
-        end = f": {self.path}" if self.complete else "; run the same command again to go on"
+        end = f": {self.path}" if self.complete else "" if self.working else "; run the same command again to go on"
         lost = [f"  {'no pixels':<9} {line}" for line in self.missed]
         run = [f"  {'run':<9} {self.life}"] if self.life else []
         return [head, ingest, *lost, *steps, *others, *run, f"  {'cube':<9} {state}{end}"]
@@ -116,29 +118,36 @@ def read(store: Store, now: datetime | None = None) -> State:
     stages = tuple(_stage(store, stage, tiles) for stage in STAGES)
     missed = tuple(m.line for m in yields.read(store))
     found = State(store.url, plan, stages, cube.status(store), steps, store.join(FUSED), missed)
-    life = "" if found.complete else alive(stages, holder(store), now or datetime.now(UTC))
-    return replace(found, life=life)
+    if found.complete:
+        return found
+    process, here = holder(store)
+    return replace(found, life=alive(stages, process, here, now or datetime.now(UTC)), working=here)
 
 
-def alive(stages: Sequence[StageState], process: int | None, now: datetime) -> str:
-    """Whether a run that is not complete looks alive. `process`: the one that holds the store, where that is known."""
+def alive(stages: Sequence[StageState], process: int | None, here: bool, now: datetime) -> str:
+    """Whether a run that is not complete looks alive. `process`: the one that the store's lock names, and whether it
+    is `here`, at work on this machine."""
     told = max((stage for stage in stages if stage.last), key=lambda s: s.last or now, default=None)
     quiet = None if told is None or told.last is None else max(0.0, (now - told.last).total_seconds())
     since = "" if quiet is None else f"the last tile was finished {span(quiet)} ago"
-    if process is not None:
+    if here:
         return f"at work (process {process})" + (f"; {since}" if since else "")
     if told is None or quiet is None:
         return ""
     usual = told.seconds_per_tile or 0.0
     if quiet > max(PAUSE_S, SILENT_TILES * usual):
         return f"it looks dead: {since}, and one takes {span(usual)}"
+    if process is not None:
+        return f"{since}: process {process}, which made it, is no longer at work here; it may be alive elsewhere"
     return f"{since}: it may be alive"
 
 
-def holder(store: Store) -> int | None:
-    """The process of this machine that holds a store on a disk; None where none does, or where that cannot be told."""
+def holder(store: Store) -> tuple[int | None, bool]:
+    """The process that the lock of a store on a disk names, and whether it is at work on this machine; None where
+    there is no such lock, or where it cannot be told."""
     if store.local is None:
-        return None
+        return None, False
+    process = None
     try:
         with (store.local / LOCK).open() as file:
             process = int(file.read().removeprefix("process "))
@@ -147,10 +156,10 @@ def holder(store: Store) -> int | None:
                 os.kill(process, 0)
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return process
+        return process, True
     except (OSError, ValueError):
-        return None
-    return None
+        pass
+    return process, False
 
 
 def stage_state(stage: str, total: int, records: Sequence[ledger.Record], unreadable: Sequence[str] = ()) -> StageState:

@@ -50,8 +50,8 @@ class Missed:
         return (
             f"item {self.item} ({self.scene}, {_TITLES[self.group]}) gave no pixels: its footprint covers "
             f"{self.expected:.0%} of the area's tiles, {self.found:.0%} were found; the date goes on without it. "
-            "Its georeference in the catalogue (proj:transform, proj:shape, proj:code) or its footprint is wrong: "
-            "tell whoever serves it, or plan anew from another catalogue"
+            "Either its files hold no data there, or its footprint or georeference in the catalogue (proj:transform, "
+            "proj:shape, proj:code) is wrong: tell whoever serves it, or plan anew from another catalogue"
         )
 
 

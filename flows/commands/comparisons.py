@@ -89,7 +89,7 @@ class Comparisons:
         Parameter(group=INPUT, negative=(), help="Of an area: as for `marstfn run`; may be given several times."),
     ] = None
     scheduler: Annotated[
-        str | None, Parameter(group=MACHINE, help="Dask scheduler that reads an area's scenes, tcp://HOST:PORT.")
+        str | None, Parameter(group=MACHINE, help="Dask scheduler that reads an area's scenes, tls://HOST:PORT.")
     ] = None
     tile: Annotated[int | None, Parameter(group=MACHINE, help="Tile side in 10 m pixels; default by size.")] = None
     threads: Annotated[int | None, Parameter(group=MACHINE, help="Threads of networks; default: all cores.")] = None

@@ -44,8 +44,8 @@ class Lessons:
             "that nothing is read twice.",
         ),
     ] = None
-    first: Annotated[date | None, Parameter(group=INPUT, help="First day, YYYY-MM-DD, inside the year.")] = None
-    last: Annotated[date | None, Parameter(group=INPUT, help="Last day, YYYY-MM-DD, inside the year.")] = None
+    start: Annotated[date | None, Parameter(group=INPUT, help="First day, YYYY-MM-DD, inside the year.")] = None
+    end: Annotated[date | None, Parameter(group=INPUT, help="Last day, YYYY-MM-DD, inside the year.")] = None
     max_cloud: Annotated[
         float | None,
         Parameter(group=INPUT, help="Leave out items that report more cloud, in percent of the whole item."),
@@ -115,7 +115,7 @@ class Lessons:
             "Cheng et al. 2024, Adam 1e-3, batch 64, 100 epochs. quick: a tiny one, 60 steps, to try it all out.",
         ),
     ] = None
-    start: Annotated[
+    weights: Annotated[
         str | None,
         Parameter(
             group=BUDGET, help="Weights to begin from, whose network is kept: a file, marstfn-pan or marstfn-nopan."
@@ -137,7 +137,7 @@ class Lessons:
     seed: Annotated[int | None, Parameter(group=BUDGET, help="Of the cut and of training; default 0.")] = None
     scheduler: Annotated[
         str | None,
-        Parameter(group=MACHINE, help="Dask scheduler that reads the scenes, tcp://HOST:PORT; training runs here."),
+        Parameter(group=MACHINE, help="Dask scheduler that reads the scenes, tls://HOST:PORT; training runs here."),
     ] = None
     tile: Annotated[
         int | None, Parameter(group=MACHINE, help="Tile side in 10 m pixels; default by the area's size.")
@@ -201,4 +201,4 @@ def learnt(taught: Taught) -> list[str]:
     else:
         lines.append(f"{taught.steps} of {taught.of} steps: the same command goes on from here")
     lines += [f"{Path(name).stem}: {name}" for name in taught.files if name.endswith(".png")]
-    return [*lines, f"use: {taught.use}", f"weights: {taught.weights}"]
+    return [*lines, f"to use them: {taught.use}", f"weights: {taught.weights}"]

@@ -44,7 +44,7 @@ def up(
     ] = None,
     talk: Talk | None = None,
 ) -> None:
-    """Start a Prefect server and a worker on loopback, deploy both flows, and switch to a Prefect profile of its own.
+    """Start a Prefect server and a worker on loopback, deploy the flows, and switch to a Prefect profile of its own.
 
     Your other profiles stay as they are; `marstfn down` takes everything back. Calling it twice does no harm.
     The worker sees the MARSTFN_... variables of this shell, and relative paths typed into the Prefect page are read

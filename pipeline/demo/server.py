@@ -181,8 +181,8 @@ def serve(
             url = process.stdout.readline().strip() if ready else ""
             if not url:
                 raise MarstfnError(
-                    f"the catalogue in {folder} did not start on port {port or 'any'}: {' '.join(command)} gave no "
-                    "address. Choose another port, or 0 for a free one"
+                    f"the catalogue in {folder} did not start on port {port or 'any'}; nothing is served. Choose "
+                    "another port, or 0 for a free one"
                 )
             server = Remote(url, process.pid, Pipe(process.stdin, process.stdout))
             if faults:

@@ -133,7 +133,7 @@ def test_an_interrupt_ends_with_130(capsys, monkeypatch):
     monkeypatch.setattr(tools, "talking", interrupted)
     code, _, error = typed(capsys, "up")
     assert code == 130
-    assert "finished tiles are kept" in error
+    assert "a run keeps its finished tiles" in error
 
 
 def test_an_error_nobody_foresaw_ends_with_1(capsys, monkeypatch):

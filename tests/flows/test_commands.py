@@ -73,7 +73,7 @@ def test_plan_shows_what_a_run_would_do(place):
 def test_an_interrupt_ends_with_130_and_says_that_nothing_is_lost(interrupted):
     code, said = interrupted
     assert code == 130, said
-    assert "finished tiles are kept" in said
+    assert "a run keeps its finished tiles" in said
     assert "Traceback" not in said
 
 

@@ -53,16 +53,16 @@ def test_run(folder, name, given, expected):
 
 @pytest.mark.parametrize("name", ["train-year", "train-year/train-year"])
 def test_training_is_deployed_alike(folder, name):
-    given = "--param aoi=field.geojson --param out=mine.safetensors --param start=own.safetensors --param store=s"
+    given = "--param aoi=field.geojson --param out=mine.safetensors --param weights=own.safetensors --param store=s"
     got = typed(f"deployment run {name} {given}", folder, {"MARSTFN_YEAR": "2023", "MARSTFN_WEIGHTS": "x"})
     expected = (
         f"deployment run train-year/train-year --param aoi={folder}/field.geojson "
         f"--param out={folder}/mine.safetensors "
-        f"--param start={folder}/own.safetensors --param store={folder}/s --param base={folder} --param year=2023"
+        f"--param weights={folder}/own.safetensors --param store={folder}/s --param base={folder} --param year=2023"
     )
     assert got == expected.split()
-    named = typed(f"deployment run {name} -p aoi=hailar -p start=marstfn-nopan", folder)
-    assert "start=marstfn-nopan" in named
+    named = typed(f"deployment run {name} -p aoi=hailar -p weights=marstfn-nopan", folder)
+    assert "weights=marstfn-nopan" in named
 
 
 @pytest.mark.parametrize("name", ["evaluate-year", "evaluate-year/evaluate-year"])

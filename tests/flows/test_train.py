@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_the_weights_say_what_they_are(place, finished, season):
 def test_they_fuse_the_same_store_at_once(place, finished, season):
     """The inputs that training read serve the run: nothing is read again."""
     season.server.log.clear()
-    (use,) = [line.removeprefix("use: ") for line in finished.stdout.splitlines() if line.startswith("use: ")]
+    (use,) = re.findall(r"^to use them: (.*)$", finished.stdout, re.M)
     words = use.split()
     assert words[:3] == ["marstfn", "run", "field.geojson"]
     done = typed(place, *words[1:], "--batch", "64", "--threads", "1")
@@ -137,6 +138,9 @@ def test_they_fuse_the_same_store_at_once(place, finished, season):
         assert ds.attrs["status"] == "complete"
         assert ds.attrs["weights_sha256"] == [weights.load(place[0] / "mine.safetensors").sha256]
         assert np.isfinite(ds["red"].values).mean() > 0.2
+    # a cube of these weights is there now: what is told next leads elsewhere, for it would be refused here
+    again = typed(place, *TRAIN, *BUDGET)
+    assert f"--store {store(place)}-mine --weights" in again.stdout
     report = verify(str(store(place)))
     assert report.ok, report.findings
 
@@ -153,10 +157,10 @@ def here(place, monkeypatch):
     ("arguments", "code", "words"),
     [
         (["--patch", "60"], 1, ["too few clear pairs", "24, 4, 4", "cross-sensor protocol: 0 train", "1800 m", "kept"]),
-        (["--first", "2023-06-01"], 1, ["holds another plan", "first day", "--store"]),
-        (["--start", "no.safetensors"], 2, ["no.safetensors", "nothing was started"]),
-        (["--start", "marstfn-nopan", "--patch", "24"], 2, ["another form", "patch is 60, asked is 24"]),
-        (["--start", "marstfn-nopan", "--preset", "paper"], 2, ["not the paper's"]),
+        (["--start", "2023-06-01"], 1, ["holds another plan", "first day", "--store"]),
+        (["--weights", "no.safetensors"], 2, ["no.safetensors", "nothing was started"]),
+        (["--weights", "marstfn-nopan", "--patch", "24"], 2, ["another form", "patch is 60, asked is 24"]),
+        (["--weights", "marstfn-nopan", "--preset", "paper"], 2, ["not the paper's"]),
         (["--patch", "13"], 2, ["patch = 13", "multiple of 6"]),
         (["--min-clear", "200"], 2, ["min_clear = 200"]),
     ],

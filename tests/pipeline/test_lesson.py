@@ -63,7 +63,7 @@ def own(tmp_path):
 
 
 def test_a_start_keeps_its_form(tmp_path, own):
-    made = course(tmp_path, start="own.safetensors", device="cpu")
+    made = course(tmp_path, weights="own.safetensors", device="cpu")
     assert made.patch == QUICK.patch
     config = run(made)
     assert config.network == QUICK
@@ -80,7 +80,7 @@ def test_a_start_keeps_its_form(tmp_path, own):
 )
 def test_a_start_of_another_form_is_refused(tmp_path, own, given, words):
     with pytest.raises(WeightsError, match=words):
-        course(tmp_path, start=str(own), **given)
+        course(tmp_path, weights=str(own), **given)
 
 
 def test_wrong_options_are_told_together(tmp_path):
@@ -90,9 +90,9 @@ def test_wrong_options_are_told_together(tmp_path):
         course(tmp_path, year=1900)
 
 
-def test_days_have_names_of_their_own(tmp_path):
+def test_days_are_those_of_the_request(tmp_path):
     from datetime import date
 
-    made = course(tmp_path, first=date(2023, 4, 1), last=date(2023, 9, 30))
+    made = course(tmp_path, start=date(2023, 4, 1), end=date(2023, 9, 30))
     assert (made.request.first, made.request.last) == (date(2023, 4, 1), date(2023, 9, 30))
     assert made.request.method == "additive"

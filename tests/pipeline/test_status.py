@@ -91,23 +91,27 @@ def test_an_interruption_is_no_work() -> None:
 )
 def test_a_run_is_judged_by_its_last_tile(ago: timedelta, seconds: float, said: str) -> None:
     stage = status.stage_state("fuse", 9, [replace(records(0)[0], seconds=seconds)])
-    assert status.alive([stage], None, START + ago) == said
-    assert status.alive([stage], 77, START + ago).startswith("at work (process 77); the last tile")
-    assert status.alive([status.stage_state("fuse", 9, [])], None, START) == ""
+    assert status.alive([stage], None, False, START + ago) == said
+    assert status.alive([stage], 77, True, START + ago).startswith("at work (process 77); the last tile")
+    gone = status.alive([stage], 77, False, START + ago)
+    assert gone == said if "dead" in said else "process 77, which made it, is no longer at work here" in gone
+    assert status.alive([status.stage_state("fuse", 9, [])], None, False, START) == ""
 
 
 def test_a_run_at_work_holds_its_store(tmp_path: Path) -> None:
     store, _ = small_store.write(tmp_path, status="in progress")
     assert job.LOCK == status.LOCK
-    assert status.holder(store) is None
+    assert status.holder(store) == (None, False)
     with job.alone(store):
-        assert status.holder(store) == os.getpid()
-        assert f"  run       at work (process {os.getpid()})" in "\n".join(status.read(store).lines)
-    assert status.holder(store) is None
+        assert status.holder(store) == (os.getpid(), True)
+        told = status.read(store).lines
+        assert any(line.startswith(f"  run       at work (process {os.getpid()})") for line in told)
+        assert told[-1] == "  cube      in progress", "the same command would be refused now"
+    assert status.holder(store)[1] is False
     assert status.read(store, datetime.now(UTC) + timedelta(days=1)).life.startswith("it looks dead")
     # what a process left that is gone
     (tmp_path / status.LOCK).write_text("process 999999999")
-    assert status.holder(store) is None
+    assert status.holder(store) == (999999999, False)
 
 
 def test_nothing_is_left_of_a_finished_stage() -> None:
