@@ -93,7 +93,7 @@ def read(
         return _checked(geojson.parse(text.encode(), "inline GeoJSON"), "aoi", "inline", max_km2)
     if "://" in text:
         try:
-            shown = unsigned(text)
+            shown = unsigned(text).partition("?")[0]  # whatever a query is for, an area is known without it
         except ValueError as error:
             raise AOIError(
                 f"area of interest {text[:80]!r} is not a URL that can be read ({error}); nothing was planned. "

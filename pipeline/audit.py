@@ -207,7 +207,7 @@ def _step(tile: Tile) -> int:
 
 
 def _read(store: Store, name: str, dates: slice, roi: Any, places: tuple[slice, slice]) -> NDArray[Any]:
-    values = np.asarray(cube.array(store, INPUTS, name)[(dates, *roi)])[(slice(None), *places)]
+    values = cube.values(cube.array(store, INPUTS, name), (dates, *roi))[(slice(None), *places)]
     return values.reshape(len(values), -1)
 
 

@@ -23,7 +23,7 @@ COHERENCE = (0.0, 3.5)
 UNCERTAINTY = (0.0, 2.0)
 FLAGS = {"landsat8": (NOTHING, *FUSED_PIXELS, UPSAMPLED, HIDDEN), "sentinel2": (NOTHING, OBSERVED, HIDDEN)}
 """Values of `quality` that a date of each sensor may hold."""
-AGAIN = "Delete the tile's ledger record and run again with the same store: only this tile is made anew"
+AGAIN = "Delete the tile's ledger record and run again with the same store: the tile and what came of it are made anew"
 ANEW = "Run again with another --store"
 
 Stored = Mapping[str, NDArray[Any]]

@@ -253,6 +253,17 @@ def array(store: Store, cube: str, name: str, mode: str = "r") -> zarr.Array[Any
         ) from error
 
 
+def values(array: zarr.Array[Any], where: tuple[Any, ...]) -> NDArray[Any]:
+    """What is stored in a part of an array. Raises CubeError where a shard cannot be decoded."""
+    try:
+        return np.asarray(array[where])
+    except (RuntimeError, ValueError) as error:
+        raise CubeError(
+            f"{array.store_path} is damaged: a shard cannot be decoded ({error}); nothing was made of it. `marstfn "
+            "verify STORE` names the shard, and what to delete so that it is read again"
+        ) from error
+
+
 @contextmanager
 def writing(store: Store, name: str, what: str) -> Iterator[None]:
     """Around the writing of `what` (a tile, its dates) to array `name`: an error of the system or of an object store

@@ -61,4 +61,4 @@ class Days:
 
     def _read(self, array: Any, run: int) -> NDArray[Any]:
         dates = slice(run * RUN, min((run + 1) * RUN, self._dates))
-        return np.asarray(array[(dates, *self._roi)])
+        return cube.values(array, (dates, *self._roi))

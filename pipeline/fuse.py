@@ -84,7 +84,7 @@ def _shared(
         "precision": options.precision,
         "time_shard": options.time_shard,
         "pairs": [p.as_dict() for p in pairs],
-        "harmonisation": harmonisation.fingerprint,
+        "harmonisation": harmonisation.content,
         "versions": {k: v for k, v in plan.versions.items() if k in LIBRARIES},
     }
     found = {key: canonical(value) for key, value in values.items()}

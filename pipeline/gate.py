@@ -113,7 +113,7 @@ def gate_fingerprint(plan: Plan, harmonisation: Harmonisation, pairs: Sequence[P
     return fingerprint(
         {
             "format": FORMAT,
-            "harmonisation": harmonisation.fingerprint,
+            "harmonisation": harmonisation.content,
             "pairs": [p.as_dict() for p in pairs],
             "weights": [w.sha256 for w in plan.weights],
             "places": [PLACES, patch_side(plan)],

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline import cube, ledger
 from pipeline.cube import Group
 from pipeline.grid import Tile
-from pipeline.plan import Plan, Scene, SensorName, fingerprint
+from pipeline.plan import Plan, Scene, SensorName, fingerprint, parsed
 from pipeline.store import FUSED, INPUTS, ITEMS, LEDGER, PLAN, Store
 
 EARLIER, NEXT = "earlier", "next"
@@ -158,7 +158,7 @@ def retire(store: Store) -> None:
         found = zarr.open_group(store.zarr(FUSED), mode="r").attrs.get("plan_fingerprint")
     except FileNotFoundError:
         return
-    if found == Plan.model_validate_json(text).fingerprint:
+    if found == parsed(text, store.join(f"{EARLIER}/{PLAN}")).fingerprint:
         store.move(FUSED, f"{EARLIER}/{FUSED}")
 
 
@@ -214,7 +214,7 @@ def _found(store: Store, plan: Plan, items: Items, rules: Rules) -> Earlier | No
     text, told = before.read(PLAN), before.read(ITEMS)
     if not text or not told:
         return None
-    old = Plan.model_validate_json(text)
+    old = parsed(text, before.join(PLAN))
     if rules(old) != rules(plan):
         return None
     with warnings.catch_warnings():

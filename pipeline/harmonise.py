@@ -83,6 +83,11 @@ class Harmonisation:
     bandpasses: tuple[Bandpass, ...] = ()
     """Of all Landsat dates, in order, where coefficients were given; empty where those of HLS serve all."""
 
+    @property
+    def content(self) -> str:
+        """Fingerprint of what is done: the same inputs by plan give other fits where their pixels are others."""
+        return fingerprint(asdict(self))
+
     def apply(self, landsat: Array, index: int) -> Array:
         """(6, h, w) OLI reflectance of the Landsat date `index` in the cube's frame; NaN kept."""
         own = self.bandpasses[index] if self.bandpasses else bandpass.HLS

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-_SECRETS = {"sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token", "x-amz-security-token"}
+_SECRETS = {
+    "sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token", "x-amz-security-token", "key",
+    "api_key", "apikey", "api-key", "subscription-key", "password", "passwd", "secret", "auth",
+}  # fmt: skip
 
 
 def unsigned(href: str) -> str:

@@ -32,6 +32,7 @@ from pipeline import (
     planner,
     publish,
     registration,
+    reread,
     retries,
     sampling,
     settings,
@@ -47,7 +48,7 @@ from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
 from pipeline.ingest import TileResult, ingest_fingerprint
 from pipeline.lease import LOCK
-from pipeline.plan import Plan, fingerprint
+from pipeline.plan import Plan, fingerprint, parsed
 from pipeline.request import Request
 from pipeline.shifts import SceneShift
 from pipeline.store import FUSED, INPUTS, ITEMS, LEDGER, PLAN, Store, Unsupported
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAIRS = f"{LEDGER}/pairs.json"
+REFITTED = "refitted.json"
+"""The plan that is about to take the place of one by which nothing is fused yet."""
 MEMORY = 0.8
 """Share of a worker's memory limit that is planned with."""
 TOLD = 5
@@ -110,12 +113,15 @@ def prepare(
     store.reach()
     text = store.read(PLAN)
     if text is not None:
+        if store.read(REFITTED) is not None:
+            with alone(store):
+                _refit(store)
         if store.read(f"{growth.NEXT}/{PLAN}") is not None:
             with alone(store):
                 growth.settle(store)
         job = open_job(store)
         differing = compare(job.plan, request, area)
-        if differing and not cube.exists(store, FUSED) and not planner.contradictory_inputs(job.plan, request, area):
+        if differing and _unfused(store) and not planner.contradictory_inputs(job.plan, request, area):
             job = _planned_anew(job, request)
             listener(Note("store", f"going on with the inputs in {store.url}: {'; '.join(differing)}"))
             differing = []
@@ -200,9 +206,26 @@ def _planned_anew(job: Job, request: Request) -> Job:
     """The same inputs under a plan that fuses as the request wants it."""
     with alone(job.store):
         plan = planner.refitted(job.plan, request)
-        cube.adopt_inputs(plan, job.store)
-        job.store.write(PLAN, plan.model_dump_json(indent=1).encode())
+        job.store.write(REFITTED, plan.model_dump_json(indent=1).encode())
+        _refit(job.store)
     return Job(plan, job.store, job.items)
+
+
+def _unfused(store: Store) -> bool:
+    """Whether nothing is fused yet by the plan in force, nor by one before it whose cube is still there to be read."""
+    return not store.names(f"{LEDGER}/fuse") and not growth.unfinished(store)
+
+
+def _refit(store: Store) -> None:
+    """Bring a change of plan that was decided to its end, however often it was interrupted: of the cube so far only the
+    empty template and tiles that were not entered are there."""
+    text = store.read(REFITTED)
+    if text is None:
+        return
+    store.clear(FUSED)
+    cube.adopt_inputs(parsed(text, store.join(REFITTED)), store)
+    store.write(PLAN, text)
+    store.delete(REFITTED)
 
 
 def open_job(store: Store) -> Job:
@@ -227,7 +250,12 @@ def ingest(job: Job, client: Client, listener: Listener = silent) -> None:
     todo = [t for t in tiles if t.name in left]
     if todo and not growth.unfinished(store):
         _unfinished(store)
+    reread.begin(store, todo)
     results = stage("ingest", tiles, todo, listener, lambda: _read(job, client, todo, listener))
+    changed = reread.settle(plan, store)
+    if changed:
+        text = f"{len(changed)} tiles hold other pixels than before ({', '.join(changed[:3])}"
+        listener(Note("warning", f"{text}{', ...' if len(changed) > 3 else ''}): what was made of them is made anew"))
     growth.ingested(store)
     missed = yields.missed(plan, store, job.items)
     yields.write(store, missed)
@@ -409,7 +437,7 @@ def fuse(job: Job, client: Client, listener: Listener = silent) -> None:
     todo = [t for t in tiles if t.name in left]
     if todo:
         _unfinished(store)
-    basis = fingerprint({"harmonisation": fits.fingerprint, "pairs": [p.as_dict() for p in found], "methods": chosen})
+    basis = fingerprint({"harmonisation": fits.content, "pairs": [p.as_dict() for p in found], "methods": chosen})
     where = (store.url, workers.stamped(store), basis)
     stage("fuse", tiles, todo, listener, lambda: map_tiles(
         client, "fuse", workers.fuse_one, todo, where, resource=cluster.GPU, listener=listener,
@@ -472,8 +500,15 @@ def alone(store: Store) -> Iterator[None]:
         with lease.held(store):
             yield
         return
-    store.local.mkdir(parents=True, exist_ok=True)
-    with (store.local / LOCK).open("a+") as file:
+    try:
+        store.local.mkdir(parents=True, exist_ok=True)
+        opened = (store.local / LOCK).open("a+")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {store.url}: {error}; nothing was read or changed there. Make it writable, or choose "
+            "another --store"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

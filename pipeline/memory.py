@@ -136,13 +136,13 @@ def require(plan: Plan, workers: Iterable[Mapping[str, Any]], *, threads: int = 
 def _refusal(plan: Plan, worker: Mapping[str, Any], bound: Bound, limit: int) -> str:
     at_once = f", {bound.slots} at once" if bound.slots > 1 else ""
     smaller = [s for s in (480, 240, 120, 60) if s < _side(plan.grid)]
-    tile = f" a smaller --tile ({smaller[0]})," if smaller else ""
+    tile = f" a smaller --tile ({smaller[0]}) or" if smaller else ""
     return (
         f"tiles of {plan.grid.tile_px} px with {plan.options.time_shard} dates in a shard may take "
         f"{bound.megabytes:,.0f} MB in stage {bound.stage}{at_once}, and worker {worker.get('name')} is ended at "
         f"{KILLED * limit / MB:,.0f} MB (memory limit {limit / MB:,.0f} MB); nothing was read. Give the worker more "
         f"(dask worker --memory-limit, MARSTFN_MEMORY_LIMIT for the embedded cluster), or plan into another --store "
-        f"with{tile} a smaller --batch or a smaller time_shard"
+        f"with{tile} a smaller --batch"
     )
 
 

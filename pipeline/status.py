@@ -112,7 +112,7 @@ def read(store: Store, now: datetime | None = None) -> State:
     if text is None:
         raise StoreError(f"{store.url} holds no {PLAN}, so no run was begun there; give the store of a run")
     plan = parsed(text, store.join(PLAN))
-    tiles = [tile.name for tile in plan.grid.tiles()]
+    tiles = [tile.name for tile in plan.tiles]
     names = ("harmonise", "gate") if plan.options.method == "auto" else ("harmonise",)
     steps = tuple((name, store.read(f"{LEDGER}/{name}.json") is not None) for name in names)
     stages = tuple(_stage(store, stage, tiles) for stage in STAGES)

@@ -23,6 +23,7 @@ from pipeline.errors import CubeError, MarstfnError, StoreError
 from pipeline.grid import Tile
 from pipeline.harmonise import Harmonisation, harmonise_fingerprint
 from pipeline.ingest import REPEATED, TileResult, ingest_fingerprint, ingest_tile, ingest_tiles
+from pipeline.items import sha256
 from pipeline.pairing import Pair
 from pipeline.plan import Plan, fingerprint, parsed
 from pipeline.shifts import SceneShift
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
     """References of all Landsat dates, from the clear counts in the ledger. Raises CubeError where a tile lacks."""
-    names = [tile.name for tile in plan.tiles]
+    names, days = [tile.name for tile in plan.tiles], len(plan.of("sentinel2"))
     counts = []
     for name, record in zip(names, ledger.each(store, "ingest", names), strict=True):
         if isinstance(record, CubeError):
@@ -49,7 +50,13 @@ def pairs(plan: Plan, store: Store) -> tuple[Pair, ...]:
         if "sentinel2" not in record.stats:
             where = store.join(ledger.name("ingest", name))
             raise CubeError(f"{where} lacks the counts of Sentinel-2; delete it and run again: the tile is made again")
-        counts.append(np.asarray(record.stats["sentinel2"]))
+        told = record.stats["sentinel2"]
+        if not isinstance(told, list) or [len(day) for day in told if isinstance(day, list)] != [3] * days:
+            where = store.join(ledger.name("ingest", name))
+            raise CubeError(
+                f"{where} counts other than {days} Sentinel-2 dates; delete it and run again: the tile is made again"
+            )
+        counts.append(np.asarray(told))
     clear = pairing.clear_fractions(counts)
     landsat, sentinel2 = ([scene.time for scene in plan.of(sensor)] for sensor in ("landsat8", "sentinel2"))
     return pairing.pair(landsat, sentinel2, clear, plan.options)
@@ -219,6 +226,11 @@ def _opened(url: str, stamp: str) -> tuple[Plan, Mapping[str, pystac.Item]]:
             f"{store.join(ITEMS)} is damaged: it is no collection of items ({type(error).__name__}: {error}); nothing "
             "was changed there. Restore it from a copy, or choose another --store"
         ) from error
+    if sha256(found) != plan.items_sha256:
+        raise StoreError(
+            f"{store.join(ITEMS)} holds other items than the plan was made from; nothing was read or changed. Restore "
+            "it from a copy, or choose another --store"
+        )
     return plan, {item.id: item for item in found}
 
 

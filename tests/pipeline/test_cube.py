@@ -167,6 +167,19 @@ def test_one_pixel_over_the_year_lies_in_one_small_chunk_a_time_block(tmp_path):
         assert max(chunks[1:]) <= 120
 
 
+def test_a_damaged_shard_is_told_by_its_array_and_with_the_remedy(tmp_path):
+    store, _ = small_store.write(tmp_path)
+    path = tmp_path / "inputs.zarr/sentinel2/red/c/0/0/0"
+    data = bytearray(path.read_bytes())
+    data[16:-200:7] = b"\xff" * len(data[16:-200:7])
+    path.write_bytes(data)
+    damaged = cube.array(store, INPUTS, "sentinel2/red")
+    with pytest.raises(CubeError, match=r"inputs\.zarr/sentinel2/red is damaged.*`marstfn verify STORE`"):
+        cube.values(damaged, (slice(0, 8), slice(0, 60), slice(0, 60)))
+    whole = cube.array(store, INPUTS, "sentinel2/blue")
+    assert (cube.values(whole, (0, 0, slice(0, 9))) == np.asarray(whole[0, 0, :9])).all()
+
+
 def test_source_names_the_platform_as_flown(tmp_path):
     plain = small_store.plan()
     names = {"landsat-8": "landsat-9", "sentinel-2b": "sentinel-2b", "sentinel-2a": "sentinel-2a"}

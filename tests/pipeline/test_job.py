@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,56 @@ def test_what_is_missing_from_the_ledger_is_made_again_and_nothing_else(finished
     assert cube.open_cube(str(store)).attrs["status"] == "in progress"
     job.finish(made)
     assert cube.open_cube(str(store)).attrs["status"] == "complete"
+
+
+def test_pixels_that_were_wrong_leave_no_trace_once_they_are_read_again(finished, season, client, tmp_path):
+    """A shard whose damage the codec does not see is fused from; deleting its tile's record undoes that, too."""
+    copy = tmp_path / "store"
+    shutil.copytree(finished[0], copy)
+    place = Store(str(copy))
+    names = [t.name for t in job.open_job(place).plan.tiles]
+    before = {name: ledger.read(place, "fuse", name).checksums for name in names}
+    ledger.clear(place, "fuse")
+    place.delete("ledger/harmonise.json")
+    wrong = cube.array(place, "inputs.zarr", "sentinel2/red", "r+")
+    data = np.asarray(wrong[:, :60, :60])
+    wrong[:, :60, :60] = np.where(data > 0, data + 700, data).astype(np.int16)
+    ledger.write(place, ledger.read(place, "ingest", "r000c000"))  # as if of the same length: else it is seen at once
+    made = job.prepare(ask(season, copy))
+    stages(made, client, Ear())
+    assert any(ledger.read(place, "fuse", name).checksums != before[name] for name in names)
+    place.delete(ledger.name("ingest", "r000c000"))
+    ear = Ear()
+    stages(made, client, ear)
+    assert "1 tiles hold other pixels than before (r000c000)" in ear.of(Note, kind="warning")[0].text
+    assert {name: ledger.read(place, "fuse", name).checksums for name in names} == before
+    job.finish(made)
+    assert verify(str(copy)).ok
+
+
+def test_killed_while_the_plan_changes_either_command_goes_on(season, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    made = job.prepare(ask(season, store))
+    cube.create_inputs(made.plan, made.store)
+    cube.create_fused(made.plan, made.store)  # a template, of which nothing is fused
+    monkeypatch.setattr(job, "parsed", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        job.prepare(ask(season, store, method="linear"))
+    monkeypatch.undo()
+    for method in ("linear", "additive"):
+        again = job.prepare(ask(season, store, method=method))
+        assert again.plan.options.method == method
+        assert cube.create_inputs(again.plan, again.store) is False
+        assert cube.create_fused(again.plan, again.store) is True
+
+
+def test_a_store_that_may_not_be_written_is_told(tmp_path):
+    (tmp_path / ".lock").mkdir()  # as little to be opened as one on a disk that is read-only
+    with (
+        pytest.raises(StoreError, match=r"cannot write to .*nothing was read or changed.*--store"),
+        job.alone(Store(str(tmp_path))),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

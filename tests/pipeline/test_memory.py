@@ -80,11 +80,11 @@ def test_a_worker_with_too_little_is_refused_with_figures_and_remedies() -> None
     with pytest.raises(ClusterError) as refused:
         memory.require(plan, [worker(4 * GB, IO=2), worker(GB, GPU=1)])
     assert f"{need:,.0f} MB in stage fuse" in str(refused.value)
-    for word in ("worker GPU", "1,000 MB", "--tile (240)", "--memory-limit", "time_shard"):
+    for word in ("worker GPU", "1,000 MB", "--tile (240)", "--memory-limit", "--batch"):
         assert word in str(refused.value)
     with pytest.raises(ClusterError, match="stage ingest, 2 at once"):
         memory.require(plan, [worker(GB // 2, IO=2), worker(4 * GB, GPU=1)])
-    with pytest.raises(ClusterError, match="smaller --batch or a smaller time_shard") as refused:
+    with pytest.raises(ClusterError, match="with a smaller --batch") as refused:
         memory.require(plan_of(60), [worker(GB // 4, GPU=1)])
     assert "--tile" not in str(refused.value), "there is none smaller"
 

@@ -432,6 +432,7 @@ def test_the_store_lies_beside_the_users_file(tmp_path: Path) -> None:
         ("https://b.s3.amazonaws.com/x.tif?X-Amz-Signature=1&X-Amz-Date=2", "https://b.s3.amazonaws.com/x.tif"),
         ("https://me:pw@h:8000/x.tif?version=2", "https://h:8000/x.tif?version=2"),
         ("https://h/x.tif?access_token=t", "https://h/x.tif"),
+        ("https://h/x.tif?api_key=t&version=2", "https://h/x.tif"),
         ("https://h/x.tif?version=2", "https://h/x.tif?version=2"),
         ("s3://usgs-landsat/a/b.TIF", "s3://usgs-landsat/a/b.TIF"),
         ("/vsicurl/http://h/x.tif", "/vsicurl/http://h/x.tif"),

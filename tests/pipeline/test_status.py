@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cube, job, status
+from pipeline import cube, job, ledger, status
 from pipeline.errors import StoreError
 from pipeline.ledger import Record
 from pipeline.store import Store
@@ -137,6 +137,21 @@ def test_a_finished_store(tmp_path: Path) -> None:
     assert names[:2] == ["ingest", "harmonise"]
     assert names[-2:] == ["fuse", "cube"]
     assert "  harmonise done" in status.read(store).lines
+
+
+def test_tiles_beyond_the_area_are_not_waited_for(tmp_path: Path) -> None:
+    (west, south), _, (east, north), _, _ = small_store.LON_LAT
+    corner = [[west, south], [west + 0.3 * (east - west), south], [west, south + 0.3 * (north - south)], [west, south]]
+    plan = small_store.plan(aoi={"type": "Polygon", "coordinates": [corner]})
+    assert 0 < len(plan.tiles) < len(list(plan.grid.tiles()))
+    store, _ = small_store.write(tmp_path, plan)
+    for tile in plan.grid.tiles():
+        if tile.name not in {t.name for t in plan.tiles}:
+            for stage in status.STAGES:
+                store.delete(ledger.name(stage, tile.name))
+    state = status.read(store)
+    assert state.complete
+    assert [s.total for s in state.stages] == [len(plan.tiles)] * 2
 
 
 def test_a_store_half_way(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
 import pytest
 
-from pipeline import workers
-from pipeline.errors import AssetError, MarstfnError, StoreError
+from pipeline import ledger, workers
+from pipeline.errors import AssetError, CubeError, MarstfnError, StoreError
 from pipeline.grid import Grid
 from pipeline.store import Store
 from tests.pipeline import small_store
@@ -63,6 +64,27 @@ def test_damaged_items_are_named(tmp_path: Path, content: bytes) -> None:
     workers._opened.cache_clear()
     with pytest.raises(StoreError, match=r"items\.json is damaged.*Restore it from a copy"):
         workers.opened(store.url, "damaged")
+
+
+def test_items_that_the_plan_was_not_made_from_are_refused(tmp_path: Path) -> None:
+    store, _ = small_store.write(tmp_path / "store")
+    found = json.loads(store.read("items.json") or b"")
+    one, other = found["features"][:2]
+    one["assets"], other["assets"] = {"B02": {"href": "http://h/another.tif"}}, one["assets"]
+    store.write("items.json", json.dumps(found).encode())
+    with pytest.raises(StoreError, match=r"items\.json holds other items than the plan was made from.*Restore"):
+        workers.opened(store.url, "altered")
+
+
+@pytest.mark.parametrize("told", [[[1, 2, 3]], [[1, 2]] * 12, [1] * 12, {"a": 1}])
+def test_counts_of_other_dates_are_told_by_file(tmp_path: Path, told: object) -> None:
+    store, plan = small_store.write(tmp_path / "store")
+    name = ledger.name("ingest", "r001c000")
+    record = json.loads(store.read(name) or b"")
+    record["stats"]["sentinel2"] = told
+    store.write(name, json.dumps(record).encode())
+    with pytest.raises(CubeError, match=r"r001c000\.json counts other than 12 Sentinel-2 dates; delete it"):
+        workers.pairs(plan, store)
 
 
 def test_a_plan_of_another_format_is_no_damage(tmp_path: Path) -> None:
