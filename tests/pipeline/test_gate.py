@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
@@ -19,7 +20,7 @@ from marstfn.bands import BANDS
 from marstfn.baselines import additive, degrade
 from marstfn.gate import NAMES, QUARTERS
 from marstfn.methods import Method
-from pipeline import cluster, cube, gate, harmonise, job, ledger, workers
+from pipeline import cluster, cube, gate, harmonise, items, job, ledger, workers
 from pipeline.errors import CubeError
 from pipeline.events import Note, StageDone
 from pipeline.grid import Grid
@@ -48,7 +49,8 @@ def make_plan(cells: int = 60, rows: int | None = None, **options: object) -> Pl
     box = grid.geobox(10).geographic_extent.json
     return Plan(
         name="t", aoi=box, aoi_source="t", year=2023, grid=grid, catalog="simulated@http://127.0.0.1:9",
-        scenes=tuple(sorted(scenes, key=lambda s: s.time)), radiometry={}, weights=(), items_sha256="0" * 64,
+        scenes=tuple(sorted(scenes, key=lambda s: s.time)), radiometry={}, weights=(),
+        items_sha256=items.sha256(pystac.ItemCollection([])),
         options=Options(**{"method": "auto", "threads": 1, "scene_check": False, "bandpass": False} | options),
         simulated=True,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from affine import Affine
 from rasterio.enums import Resampling
 
 from marstfn.bands import BANDS, PAN
-from pipeline import cloudmask, cube, growth, job, ledger, reader, units, yields
+from pipeline import cloudmask, cube, growth, items, job, ledger, reader, units, yields
 from pipeline.around import halved
 from pipeline.errors import AssetError, CubeError, MarstfnError, PlanError
 from pipeline.events import Note, TileDone, TileFailed
@@ -592,8 +592,9 @@ def test_a_bad_block_fails_the_tiles_that_touch_it_and_no_other(north, north_run
     s.items = {name: item.clone() for name, item in s.items.items()}
     s.items["S7"].assets["blue"].href = str(path)
     area = NORTH.geobox(10).geographic_extent.json
-    plan, store = s.plan().model_copy(update={"aoi": area}), Store(str(tmp_path / "out"))
-    store.write(ITEMS, json.dumps(pystac.ItemCollection(s.items.values()).to_dict(transform_hrefs=False)).encode())
+    found, store = pystac.ItemCollection(s.items.values()), Store(str(tmp_path / "out"))
+    plan = s.plan().model_copy(update={"aoi": area, "items_sha256": items.sha256(found)})
+    store.write(ITEMS, json.dumps(found.to_dict(transform_hrefs=False)).encode())
     store.write(PLAN, plan.model_dump_json().encode())
     told = []
     with pytest.raises(MarstfnError, match=r"1 of 4 tiles failed \(r000c001.*S7"):

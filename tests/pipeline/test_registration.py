@@ -7,6 +7,7 @@ from datetime import date
 from functools import lru_cache
 
 import numpy as np
+import pystac
 import pytest
 import xarray as xr
 
@@ -14,7 +15,7 @@ from marstfn import scenes
 from marstfn.bands import BANDS
 from marstfn.registration import Measure, Refusal
 from marstfn.simulate import Acquisition, Simulation, Style
-from pipeline import checks, cube, harmonise, job, ledger, publish, registration, workers
+from pipeline import checks, cube, harmonise, items, job, ledger, publish, registration, workers
 from pipeline.fuse import fuse_tile
 from pipeline.grid import Grid
 from pipeline.harmonise import Harmonisation, fit_scenes
@@ -59,7 +60,7 @@ def make_plan(grid: Grid = GRID, pan: bool = False, **options: object) -> Plan:
         name="test", aoi={"type": "Polygon", "coordinates": [ring(grid)]}, aoi_source="test", year=2022, grid=grid,
         catalog="simulated@http://127.0.0.1:9", scenes=tuple(made), radiometry={}, weights=(),
         options=Options(**{"method": "additive", "threads": 1, "bandpass": False} | options),
-        items_sha256="0" * 64, simulated=True,
+        items_sha256=items.sha256(pystac.ItemCollection([])), simulated=True,
     )  # fmt: skip
 
 

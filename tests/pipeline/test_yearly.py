@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from marstfn.bands import BANDS
 from marstfn.baselines import degrade
-from pipeline import cube, harmonise, ledger, sampling, workers, yearly
+from pipeline import cube, harmonise, items, ledger, sampling, workers, yearly
 from pipeline.errors import CubeError, PlanError, StoreError
 from pipeline.grid import Grid
 from pipeline.harmonise import harmonise_fingerprint
@@ -41,7 +42,7 @@ def make_plan(cells: int = 36, landsat: tuple[int, ...] = LANDSAT, **options: ob
     return Plan(
         name="field", aoi=grid.geobox(10).geographic_extent.json, aoi_source="t", year=2023, grid=grid,
         catalog="simulated@http://127.0.0.1:9", scenes=tuple(sorted(scenes, key=lambda s: s.time)), radiometry={},
-        weights=(), items_sha256="0" * 64, simulated=True,
+        weights=(), items_sha256=items.sha256(pystac.ItemCollection([])), simulated=True,
         options=Options(**{"threads": 1, "bandpass": False} | options),  # type: ignore[arg-type]
     )  # fmt: skip
 
