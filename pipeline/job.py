@@ -587,7 +587,7 @@ def stage(
         shown = "; ".join(f"{f.tile}: {f.error}" for f in failures[:3])
         raise MarstfnError(
             f"stage {name}: {len(failures)} of {len(tiles)} tiles failed ({shown}"
-            f"{'; ...' if len(failures) > 3 else ''}). The other tiles are kept; "
-            "run the same command again to go on from here"
+            f"{'; ...' if len(failures) > 3 else ''}). The other tiles are kept: "
+            "once the cause is mended the same command goes on from here"
         )
     return results
