@@ -42,9 +42,9 @@ class Ages:
     """How old the processes grow that are compared, in tiles."""
 
     side: int = 20
-    """The old one does side * side tiles that count"""
+    """Of the square of tiles that the old one does."""
     settled: int = 100
-    """after these, which do not: heaps and tables are filled with them."""
+    """Tiles that it does before, and that do not count: heaps and tables are filled with them."""
     young: int = 40
     """Tiles after which the process beside it is a new one."""
     rounds: int = 2
