@@ -303,14 +303,14 @@ class _Work:
 
     def _observe(self, scene: Scene, sheet: Sheet, k: int) -> None:
         """Copy a Sentinel-2 date, in its turn: the run it lies in is at hand for the Landsat dates around it."""
-        clear, bands = self._reading.stored(self._observed[scene.items])
-        clear = clear[self.frame.inside]
+        day = self._observed[scene.items]
+        clear = self._reading.mask(day)[self.frame.inside]
         layers = sheet.blank(k)
         layers["quality"][clear == MASKED] = HIDDEN
         seen = clear == CLEAR
         if seen.any():
             layers["quality"][seen] = OBSERVED
-            for name, values in zip(BANDS, bands(), strict=True):
+            for name, values in zip(BANDS, self._reading.bands(day), strict=True):
                 np.copyto(layers[name], values[self.frame.inside], where=seen)
         sheet.count(k)
         self._handed(sheet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +60,13 @@ class Reading:
         sharp = self._landsat8.pan(index) if pan and scene.pan_items else None
         return Inputs(reference, self._landsat(index, known), sharp, clear)
 
-    def stored(self, day: int) -> tuple[NDArray[np.uint8], Callable[[], NDArray[np.int16]]]:
-        """One Sentinel-2 day as it lies in the store: its clear mask (H, W), and what gives its bands (6, H, W)."""
-        return self._sentinel2.clear(day), lambda: self._sentinel2.values(day)
+    def mask(self, day: int) -> NDArray[np.uint8]:
+        """(H, W) nothing, clear or masked, of one Sentinel-2 day, by its place along that sensor's own axis."""
+        return self._sentinel2.clear(day)
+
+    def bands(self, day: int) -> NDArray[np.int16]:
+        """(6, H, W) of one Sentinel-2 day as it is stored."""
+        return self._sentinel2.values(day)
 
     def observed(self, day: int) -> Array:
         """(6, H, W) of one Sentinel-2 day, by its place along that sensor's own axis, NaN where it is not clear."""

@@ -44,8 +44,8 @@ def test_flow_command_and_lesson_offer_the_same():
         ("near_days", -1),
         ("min_clear", 10),
         ("max_reference_days", 0),
-        ("first", "2020-13-01"),
-        ("start", ""),
+        ("end", "2020-13-01"),
+        ("weights", ""),
     ],
 )
 def test_what_lies_outside_the_bounds_is_refused(name, value):
