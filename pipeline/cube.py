@@ -63,6 +63,11 @@ class Group:
     masked: bool
     """Whether it has the variable `clear`."""
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of its arrays: the bands, then `clear` where it is there."""
+        return (*self.bands, "clear") if self.masked else self.bands
+
 
 SENTINEL2 = Group("sentinel2", FINE, BANDS, True)
 LANDSAT8 = Group("landsat8", COARSE, BANDS, True)
@@ -310,6 +315,14 @@ def shard_objects(
     """Names in the store of the shard objects that a tile fills in one array, one for each of its blocks of dates."""
     for index in range(len(blocks)):
         yield shard_object(store_name, array_name, index, window, resolution)
+
+
+def input_objects(plan: Plan, tile: Window) -> Iterator[str]:
+    """Names in the store of all shard objects of the inputs that a tile fills."""
+    for group in groups(plan):
+        blocks = input_blocks(plan, group)
+        for name in group.variables:
+            yield from shard_objects(INPUTS, f"{group.name}/{name}", blocks, tile, group.resolution)
 
 
 def shard_object(store_name: str, array_name: str, block: int, window: Window, resolution: int) -> str:

@@ -124,7 +124,7 @@ def ingest_tiles(
         spent["write"] += time.perf_counter() - start
     for index, tile in enumerate(tiles):
         start = time.perf_counter()
-        checksums = ledger.checksum(store, _objects(plan, tile))
+        checksums = ledger.checksum(store, cube.input_objects(plan, tile))
         checked = time.perf_counter() - start
         spent["check"] += checked
         stats: dict[str, Any] = dict(counts[tile.name])
@@ -293,14 +293,6 @@ def _ahead() -> ThreadPoolExecutor:
         _kept.ahead = ThreadPoolExecutor(units.LOADS, thread_name_prefix="load")
     found: ThreadPoolExecutor = _kept.ahead
     return found
-
-
-def _objects(plan: Plan, tile: Tile) -> Iterator[str]:
-    """Names in the store of the shards of a tile."""
-    for group in cube.groups(plan):
-        blocks = cube.input_blocks(plan, group)
-        for name in (*group.bands, "clear") if group.masked else group.bands:
-            yield from cube.shard_objects(INPUTS, f"{group.name}/{name}", blocks, tile, group.resolution)
 
 
 @cache

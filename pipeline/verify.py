@@ -15,7 +15,7 @@ import numpy as np
 from marstfn.bands import FINE
 from pipeline import checks, cube, harmonise, ledger, templates, yields
 from pipeline.checks import Finding
-from pipeline.cube import LAYERS, Group
+from pipeline.cube import LAYERS
 from pipeline.errors import CubeError, NoCubeError
 from pipeline.events import Listener, StageDone, StageStarted, TileDone, TileFailed, silent
 from pipeline.grid import Tile
@@ -152,13 +152,7 @@ def tile_objects(plan: Plan, stage: ledger.Stage, tile: Tile) -> tuple[str, ...]
     if stage == "fuse":
         blocks = cube.fused_blocks(plan)
         return tuple(o for name in LAYERS for o in cube.shard_objects(FUSED, name, blocks, tile, FINE))
-    return tuple(
-        entry
-        for group in cube.groups(plan)
-        if (blocks := cube.input_blocks(plan, group))
-        for name in _variables(group)
-        for entry in cube.shard_objects(INPUTS, f"{group.name}/{name}", blocks, tile, group.resolution)
-    )
+    return tuple(cube.input_objects(plan, tile))
 
 
 def fingerprints(store: Store, plan: Plan) -> tuple[Fingerprints, list[Finding]]:
@@ -218,7 +212,7 @@ def _input_values(store: Store, plan: Plan, tile: Tile) -> Iterator[Finding]:
         if not scenes:
             continue
         for dates in cube.input_blocks(plan, group):
-            names = [f"{group.name}/{name}" for name in _variables(group)]
+            names = [f"{group.name}/{name}" for name in group.variables]
             stored = _block(store, INPUTS, names, dates, tile, group.resolution)
             if isinstance(stored, Finding):
                 yield stored
@@ -237,7 +231,3 @@ def _block(
     except Exception as error:  # a damaged shard fails in the codec, with whatever error that has
         what = f"its pixels cannot be decoded ({type(error).__name__}: {error})"
         return Finding("values", what, f"{name}, tile {tile.name}", "readers of the tile fail", checks.AGAIN)
-
-
-def _variables(group: Group) -> tuple[str, ...]:
-    return (*group.bands, "clear") if group.masked else group.bands
